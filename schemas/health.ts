@@ -1,0 +1,20 @@
+import { Type } from 'typebox'
+import { named } from './references.ts'
+
+export const Health = named(
+  'Health',
+  Type.Object(
+    {
+      status: Type.String({ description: '`ok` while the process answers.' }),
+      version: Type.String(),
+      driver: Type.String({ description: 'The runtime behind this service.' }),
+      workers: Type.Object({ pending: Type.Integer(), running: Type.Integer(), killing: Type.Integer() }),
+    },
+    { description: 'That the process lives, and what it holds.' },
+  ),
+)
+
+export const Ready = named(
+  'Ready',
+  Type.Object({ ready: Type.Literal(true) }, { description: 'A launch would be accepted now.' }),
+)

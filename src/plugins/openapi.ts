@@ -1,0 +1,76 @@
+import swagger from '@fastify/swagger'
+import swaggerUi from '@fastify/swagger-ui'
+import type { FastifyInstance } from 'fastify'
+import { Drift, EnforcementReport, ObservedLimits, Usage } from '../../schemas/enforcement.ts'
+import { Event, EventPage } from '../../schemas/event.ts'
+import { Health, Ready } from '../../schemas/health.ts'
+import { KillAllRequest, KillReport } from '../../schemas/kill.ts'
+import { Manifest, NetworkPolicy, ResourceSpec } from '../../schemas/manifest.ts'
+import { Mistake, Obstacle, Problem } from '../../schemas/problem.ts'
+import {
+  ContainerRecord,
+  EffectiveNetworkPolicy,
+  EffectiveResourceSpec,
+  WorkerPage,
+} from '../../schemas/worker.ts'
+
+const COMPONENTS = [
+  NetworkPolicy,
+  ResourceSpec,
+  Manifest,
+  EffectiveNetworkPolicy,
+  EffectiveResourceSpec,
+  ContainerRecord,
+  WorkerPage,
+  KillReport,
+  KillAllRequest,
+  ObservedLimits,
+  Usage,
+  Drift,
+  EnforcementReport,
+  Event,
+  EventPage,
+  Mistake,
+  Obstacle,
+  Problem,
+  Health,
+  Ready,
+]
+
+const DESCRIPTION = `Launches, bounds and kills the sandboxes in which AI agent workers run.
+
+Request schemas are closed: an unknown member is refused. Answer schemas are open: expect new members, and new values of
+\`status\`, \`cause\`, \`event\` and \`code\`. Every refusal is a Problem (RFC 9457); decide by its \`code\`.`
+
+/** The document, written from the routes as they are registered after this. */
+export async function openapi(app: FastifyInstance, version: string): Promise<void> {
+  for (const schema of COMPONENTS) app.addSchema(schema)
+  await app.register(swagger, {
+    openapi: {
+      openapi: '3.1.0',
+      info: {
+        title: 'sandbox-orchestrator',
+        description: DESCRIPTION,
+        version,
+        license: { name: 'MIT', identifier: 'MIT' },
+      },
+      servers: [{ url: '/', description: 'Where this document came from' }],
+      security: [],
+      tags: [
+        { name: 'workers', description: 'Launch, look at, bound and kill workers' },
+        { name: 'kill-all', description: 'The red button' },
+        { name: 'events', description: 'What happened, in order' },
+        { name: 'service', description: 'The service itself' },
+      ],
+    },
+    refResolver: {
+      buildLocalReference: (json, _baseUri, _fragment, index) =>
+        typeof json['$id'] === 'string' ? json['$id'] : `schema-${index}`,
+    },
+  })
+  await app.register(swaggerUi, {
+    routePrefix: '/docs',
+    staticCSP: true,
+    uiConfig: { validatorUrl: null },
+  })
+}
