@@ -9,10 +9,12 @@ const ANY_ROUTE: readonly ProblemCode[] = [
   'internal_error',
 ]
 
-const RETRY_AFTER = {
+/** As Fastify's swagger plugin takes a header: its schema, which the plugin wraps. */
+const retryAfter = () => ({
+  type: 'integer',
+  minimum: 0,
   description: 'Seconds after which it may go better.',
-  schema: { type: 'integer', minimum: 0 },
-}
+})
 
 /** The refusals of a route, for its schema: a Problem a status, which names the codes that share it. */
 export function refusals(...codes: ProblemCode[]) {
@@ -29,7 +31,7 @@ function refusal(codes: readonly ProblemCode[]) {
   const waitingHelps = codes.some((code) => PROBLEMS[code].retryAfter !== undefined)
   return {
     description: codes.map((code) => `\`${code}\`: ${PROBLEMS[code].title}`).join('. '),
-    ...(waitingHelps && { headers: { 'retry-after': RETRY_AFTER } }),
+    ...(waitingHelps && { headers: { 'retry-after': retryAfter() } }),
     content: { 'application/problem+json': { schema: ref(Problem) } },
   }
 }

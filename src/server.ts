@@ -9,6 +9,8 @@ import { VERSION } from './version.ts'
 
 /** What the log may take to be written at the end, where its reader is slow. */
 const LOG_DEADLINE_MS = 1000
+/** How often connections that have become idle are looked for, once the service ends. */
+const IDLE_SWEEP_MS = 50
 /** What is left to do once the connections are cut takes no longer, or is given up. */
 const CUT_DEADLINE_MS = 1000
 
@@ -98,11 +100,14 @@ async function killEveryWorker(app: FastifyInstance, logger: FastifyBaseLogger):
 
 /** Stops accepting, ends streams, and waits for the requests in flight. */
 async function close(app: FastifyInstance, logger: FastifyBaseLogger): Promise<boolean> {
+  // Node closes the connections that are idle now, not those that become so when their answer is sent.
+  const sweep = setInterval(() => app.server.closeIdleConnections(), IDLE_SWEEP_MS)
   try {
     await app.close()
   } catch (error) {
     logger.error({ err: error }, 'something would not close')
   }
+  clearInterval(sweep)
   return true
 }
 

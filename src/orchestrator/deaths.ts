@@ -1,5 +1,6 @@
 import type { Cause } from '../../schemas/worker.ts'
 import type { Ending, SandboxDriver, SandboxId } from '../drivers/driver.ts'
+import { SharedDeadline } from './bounded-call.ts'
 import { type Caller, type EventLog, NOBODY } from './event-log.ts'
 import type { Observer } from './observer.ts'
 import { NOT_YET, type Outcome, Pursuit } from './pursuit.ts'
@@ -35,6 +36,7 @@ interface Parts {
 /** How lives end: every death goes through here, and `killed` is written after the runtime's word, never before. */
 export class Deaths {
   readonly #parts: Parts
+  readonly #means: { driver: SandboxDriver; settings: Settings; deadline: SharedDeadline }
   readonly #pursuits = new Map<SandboxId, Pursuit>()
   /** Who came upon a failed launch that was still being cleaned up: their kill is confirmed with it. */
   readonly #joined = new Map<SandboxId, Sentence>()
@@ -42,7 +44,9 @@ export class Deaths {
   readonly #cleanups = new WeakMap<WorkerRecord, Promise<void>>()
 
   constructor(parts: Parts) {
+    const { driver, settings } = parts
     this.#parts = parts
+    this.#means = { driver, settings, deadline: new SharedDeadline(settings.killTimeoutMs) }
   }
 
   /** From now on the worker is `killing`, and what was under way on it has ended. Who was condemned before stays so. */
@@ -52,7 +56,7 @@ export class Deaths {
       this.#join(record, sentence)
       return known
     }
-    const { driver, settings, registry, events } = this.#parts
+    const { registry, events } = this.#parts
     registry.move(record, 'killing')
     record.killRequestedAt = Date.now()
     record.cause = sentence.cause
@@ -60,7 +64,7 @@ export class Deaths {
     const { activity } = record
     record.activity = null
     activity?.interrupt()
-    const pursuit = new Pursuit(record.sandbox, driver, settings, {
+    const pursuit = new Pursuit(record.sandbox, this.#means, {
       onConfirmed: () => this.#confirmed(record, sentence),
       onUnconfirmed: (code) => {
         const { cause, reason } = sentence
@@ -84,8 +88,8 @@ export class Deaths {
   condemnStray({ sandbox, name }: Stray, { cause, reason, caller }: Sentence): Pursuit {
     const known = this.#pursuits.get(sandbox)
     if (known !== undefined) return known
-    const { driver, settings, events } = this.#parts
-    const pursuit = new Pursuit(sandbox, driver, settings, {
+    const { events } = this.#parts
+    const pursuit = new Pursuit(sandbox, this.#means, {
       onConfirmed: () => {
         this.#pursuits.delete(sandbox)
         events.append('container_killed', { worker_id: name, reason: reason ?? cause }, caller)

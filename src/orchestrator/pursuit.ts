@@ -1,6 +1,6 @@
 import type { ProblemCode } from '../../schemas/problem.ts'
 import { DriverError, type SandboxDriver, type SandboxId } from '../drivers/driver.ts'
-import { BoundedCall } from './bounded-call.ts'
+import type { BoundedCall, SharedDeadline } from './bounded-call.ts'
 import { pauseAfter, type Settings } from './settings.ts'
 
 /** Why a death is not confirmed. */
@@ -28,6 +28,13 @@ interface Listener {
   onUnconfirmed(code: ProblemCode): void
 }
 
+/** What every pursuit shares. */
+interface Means {
+  readonly driver: SandboxDriver
+  readonly settings: Settings
+  readonly deadline: SharedDeadline
+}
+
 const detailOf = (error: unknown): string => (error instanceof Error ? error.message : String(error))
 
 const codeOf = (error: unknown): ProblemCode =>
@@ -35,12 +42,12 @@ const codeOf = (error: unknown): ProblemCode =>
 
 /** One sandbox killed again and again, with growing pauses, until its death is confirmed. It outlives every request. */
 export class Pursuit {
-  /** Settles when it is dead, and not before. */
-  readonly death: Promise<void>
   readonly #sandbox: SandboxId
   readonly #driver: SandboxDriver
   readonly #settings: Settings
   readonly #listener: Listener
+  readonly #deadline: SharedDeadline
+  #death: Promise<void> | undefined
   #settleDeath: () => void = () => {}
   #state: 'hunting' | 'dead' | 'called off' = 'hunting'
   #call: BoundedCall<void> | undefined
@@ -49,14 +56,23 @@ export class Pursuit {
   #failures = 0
   #failure = NOT_YET
 
-  constructor(sandbox: SandboxId, driver: SandboxDriver, settings: Settings, listener: Listener) {
+  /** `deadline` bounds one attempt. */
+  constructor(sandbox: SandboxId, { driver, settings, deadline }: Means, listener: Listener) {
     this.#sandbox = sandbox
     this.#driver = driver
     this.#settings = settings
+    this.#deadline = deadline
     this.#listener = listener
-    this.death = new Promise((resolve) => {
-      this.#settleDeath = resolve
-    })
+  }
+
+  /** Settles when it is dead, and not before. */
+  get death(): Promise<void> {
+    this.#death ??= this.#isDead()
+      ? Promise.resolve()
+      : new Promise((resolve) => {
+          this.#settleDeath = resolve
+        })
+    return this.#death
   }
 
   /** Why its death is not confirmed yet; undefined: it is. */
@@ -93,10 +109,9 @@ export class Pursuit {
   async #try(): Promise<Outcome> {
     if (this.#isDead()) return undefined
     try {
-      this.#call = new BoundedCall(this.#settings.killTimeoutMs, (signal) =>
-        this.#driver.kill(this.#sandbox, signal),
-      )
+      this.#call = this.#deadline.call((signal) => this.#driver.kill(this.#sandbox, signal))
       await this.#call.result
+      this.#call = undefined
       this.confirm()
     } catch (error) {
       if (!this.#isDead()) return this.#failed(error)
@@ -109,6 +124,7 @@ export class Pursuit {
   }
 
   #failed(error: unknown): Outcome {
+    this.#call = undefined
     this.#attempt = undefined
     this.#failures++
     const code = codeOf(error)

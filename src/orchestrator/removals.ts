@@ -1,5 +1,5 @@
 import type { SandboxDriver, SandboxId } from '../drivers/driver.ts'
-import { bounded } from './bounded-call.ts'
+import { SharedDeadline } from './bounded-call.ts'
 import type { CoreLog } from './core-log.ts'
 import { pauseAfter, type Settings } from './settings.ts'
 
@@ -16,6 +16,7 @@ export class Removals {
   readonly #driver: SandboxDriver
   readonly #settings: Settings
   readonly #log: CoreLog
+  readonly #deadline: SharedDeadline
   readonly #waiting: Removal[] = []
   readonly #pauses = new Set<NodeJS.Timeout>()
   #running = 0
@@ -25,6 +26,7 @@ export class Removals {
     this.#driver = driver
     this.#settings = settings
     this.#log = log
+    this.#deadline = new SharedDeadline(settings.runtimeTimeoutMs)
   }
 
   /** Settles after the first attempt, whatever came of it; `onRemoved` is called once nothing is left. */
@@ -53,7 +55,7 @@ export class Removals {
 
   async #attempt(removal: Removal): Promise<void> {
     try {
-      await bounded(this.#settings.runtimeTimeoutMs, (signal) => this.#driver.remove(removal.sandbox, signal))
+      await this.#deadline.call((signal) => this.#driver.remove(removal.sandbox, signal)).result
       removal.onRemoved()
     } catch (error) {
       this.#again(removal, error)
