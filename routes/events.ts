@@ -43,8 +43,9 @@ export const events: FastifyPluginAsyncTypebox<Needs> = async (app, { events: lo
     async ({ method, headers, query: { after, limit = 100, worker_id, event } }, reply) => {
       const filter = { workerId: worker_id, name: event }
       if (isStreamWanted(headers.accept)) {
+        const resumeAfter = resumePoint(headers['last-event-id'], after)
         reply.type('text/event-stream')
-        return method === 'HEAD' ? '' : streams.open(resumePoint(headers['last-event-id'], after), filter)
+        return method === 'HEAD' ? '' : streams.open(resumeAfter, filter)
       }
       return new JsonText(log.page(after, limit, filter))
     },

@@ -1,5 +1,6 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import { Health, Ready } from '../schemas/health.ts'
+import { NoQuery } from '../schemas/no-query.ts'
 import { ref } from '../schemas/references.ts'
 import { refusals } from '../schemas/refusals.ts'
 import type { Orchestrator } from '../src/orchestrator/orchestrator.ts'
@@ -19,7 +20,8 @@ export const health: FastifyPluginAsyncTypebox<Needs> = async (app, { orchestrat
         operationId: 'health',
         summary: 'Does the process live?',
         tags,
-        response: { 200: { ...ref(Health), description: 'It does.' }, ...refusals() },
+        querystring: NoQuery,
+        response: { 200: { ...ref(Health), description: 'It does.' }, ...refusals('request_invalid') },
       },
     },
     async () => ({
@@ -38,7 +40,11 @@ export const health: FastifyPluginAsyncTypebox<Needs> = async (app, { orchestrat
         summary: 'Would a launch be accepted?',
         description: 'It says no more: a kill works whatever this answers.',
         tags,
-        response: { 200: { ...ref(Ready), description: 'It would.' }, ...refusals('not_ready') },
+        querystring: NoQuery,
+        response: {
+          200: { ...ref(Ready), description: 'It would.' },
+          ...refusals('request_invalid', 'not_ready'),
+        },
       },
     },
     async () => {

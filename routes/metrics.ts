@@ -1,6 +1,10 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import type { Registry } from 'prom-client'
+import { Type } from 'typebox'
+import { NoQuery } from '../schemas/no-query.ts'
 import { refusals } from '../schemas/refusals.ts'
+
+const MetricsText = Type.String({ examples: ['sandbox_workers{status="running"} 2'] })
 
 export const metrics: FastifyPluginAsyncTypebox<{ registry: Registry }> = async (app, { registry }) => {
   app.get(
@@ -10,12 +14,13 @@ export const metrics: FastifyPluginAsyncTypebox<{ registry: Registry }> = async 
         operationId: 'metrics',
         summary: 'Metrics, as Prometheus reads them',
         tags: ['service'],
+        querystring: NoQuery,
         response: {
           200: {
             description: 'Text exposition format.',
-            content: { 'text/plain': { schema: { type: 'string' } } },
+            content: { 'text/plain': { schema: MetricsText } },
           },
-          ...refusals(),
+          ...refusals('request_invalid'),
         },
       },
     },

@@ -3,6 +3,7 @@ import { Type } from 'typebox'
 import { EnforcementReport } from '../schemas/enforcement.ts'
 import { KillQuery, KillReport } from '../schemas/kill.ts'
 import { Manifest } from '../schemas/manifest.ts'
+import { NoQuery } from '../schemas/no-query.ts'
 import { JsonText, ref } from '../schemas/references.ts'
 import { refusals } from '../schemas/refusals.ts'
 import {
@@ -90,9 +91,10 @@ export const workers: FastifyPluginAsyncTypebox<{ orchestrator: Orchestrator }> 
         summary: 'Look at a worker, also at one that has ended',
         tags,
         params: WorkerParams,
+        querystring: NoQuery,
         response: {
           200: { ...ContainerRecordText, description: 'Its record.' },
-          ...refusals('worker_not_found'),
+          ...refusals('request_invalid', 'worker_not_found'),
         },
       },
     },
@@ -129,6 +131,7 @@ export const workers: FastifyPluginAsyncTypebox<{ orchestrator: Orchestrator }> 
         description: 'Where a limit differs after the repair, the worker is killed.',
         tags,
         params: WorkerParams,
+        querystring: NoQuery,
         response: {
           200: { ...ref(EnforcementReport), description: 'What was found, and what holds now.' },
           ...refusals('request_invalid', 'worker_not_found', 'worker_not_running', 'runtime_unavailable'),

@@ -40,6 +40,12 @@ export const Drift = named(
 )
 export type Drift = Static<typeof Drift>
 
+const LIMITS_EXAMPLE = {
+  cpu_limit: 0.5,
+  memory_limit_mb: 256,
+  network_policy: { allow_controller: true, allow_external: false },
+}
+
 export const EnforcementReport = named(
   'EnforcementReport',
   Type.Object(
@@ -51,7 +57,19 @@ export const EnforcementReport = named(
       drift: Type.Array(ref(Drift), { description: 'What differed before this call.' }),
       usage: nullable(ref(Usage)),
     },
-    { description: 'What was found and repaired. Expect new members.' },
+    {
+      description: 'What was found and repaired. Expect new members.',
+      examples: [
+        {
+          worker_id: 'w1',
+          enforced: true,
+          limits: LIMITS_EXAMPLE,
+          observed: LIMITS_EXAMPLE,
+          drift: [{ field: 'memory_limit_mb', expected: 256, observed: 512 }],
+          usage: null,
+        },
+      ],
+    },
   ),
 )
 export type EnforcementReport = Static<typeof EnforcementReport>

@@ -85,7 +85,27 @@ export const EventPage = named(
       newest_seq: Type.Integer({ minimum: 0, description: '0 before the first event.' }),
       log_id: Type.String({ description: 'Names this log: another id means that numbering began anew.' }),
     },
-    { description: 'Events in the order in which they took effect.' },
+    {
+      description: 'Events in the order in which they took effect.',
+      examples: [
+        {
+          items: [
+            {
+              seq: 2,
+              event: 'container_killed',
+              timestamp: '2026-01-06T09:31:00.004Z',
+              worker_id: 'w1',
+              reason: 'drift',
+            },
+          ],
+          has_more: false,
+          next_after: 2,
+          oldest_seq: 1,
+          newest_seq: 2,
+          log_id: 'db1465c5-e25b-48e9-ab3f-dbac899327d1',
+        },
+      ],
+    },
   ),
 )
 export const EventPageText = refAsText(EventPage)

@@ -10,11 +10,19 @@ export const Health = named(
       driver: Type.String({ description: 'The runtime behind this service.' }),
       workers: Type.Object({ pending: Type.Integer(), running: Type.Integer(), killing: Type.Integer() }),
     },
-    { description: 'That the process lives, and what it holds.' },
+    {
+      description: 'That the process lives, and what it holds.',
+      examples: [
+        { status: 'ok', version: '0.1.0', driver: 'memory', workers: { pending: 0, running: 2, killing: 0 } },
+      ],
+    },
   ),
 )
 
 export const Ready = named(
   'Ready',
-  Type.Object({ ready: Type.Literal(true) }, { description: 'A launch would be accepted now.' }),
+  Type.Object(
+    { ready: Type.Literal(true) },
+    { description: 'A launch would be accepted now.', examples: [{ ready: true }] },
+  ),
 )

@@ -29,7 +29,12 @@ export const KillReport = named(
       ),
       duration_ms: Type.Number({ minimum: 0 }),
     },
-    { description: 'What a kill did. Expect new members.' },
+    {
+      description: 'What a kill did. Expect new members.',
+      examples: [
+        { reason: 'drift', complete: true, killed: ['w1'], already_ended: [], failed: [], duration_ms: 0.3 },
+      ],
+    },
   ),
 )
 export type KillReport = Static<typeof KillReport>

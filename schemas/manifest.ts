@@ -10,6 +10,7 @@ export const MAX_STATE_DEPTH = 100
 
 export const WorkerId = Type.String({
   pattern: WORKER_ID_PATTERN,
+  not: { const: 'None' },
   description: 'Names a worker. `None` is refused: the controller signs a missing parent so.',
   examples: ['w1'],
 })
@@ -51,6 +52,16 @@ export const ResourceSpec = named(
   ),
 )
 
+export const MANIFEST_EXAMPLE = {
+  worker_id: 'w1',
+  parent_id: null,
+  depth: 0,
+  state_snapshot: { goal: 'count to ten' },
+  issued_at: '2026-01-06T09:30:00.123456+00:00',
+  resources: { cpu_limit: 0.5, memory_limit_mb: 256 },
+  signature: 'signed',
+}
+
 export const Manifest = named(
   'Manifest',
   Type.Object(
@@ -81,17 +92,7 @@ export const Manifest = named(
       ...closed,
       description:
         'What the controller signs for one worker. It comes back as the JSON that was sent, nothing added.',
-      examples: [
-        {
-          worker_id: 'w1',
-          parent_id: null,
-          depth: 0,
-          state_snapshot: { goal: 'count to ten' },
-          issued_at: '2026-01-06T09:30:00.123456+00:00',
-          resources: { cpu_limit: 0.5, memory_limit_mb: 256 },
-          signature: 'signed',
-        },
-      ],
+      examples: [MANIFEST_EXAMPLE],
     },
   ),
 )

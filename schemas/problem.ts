@@ -77,7 +77,19 @@ export const Problem = named(
       report: Type.Optional(ref(KillReport)),
       reasons: Type.Optional(Type.Array(ref(Obstacle))),
     },
-    { description: 'A refusal, as RFC 9457 has it. Expect new members and new codes.' },
+    {
+      description: 'A refusal, as RFC 9457 has it. Expect new members and new codes.',
+      examples: [
+        {
+          type: 'urn:sandbox-orchestrator:problem:worker_not_found',
+          title: 'No such worker',
+          status: 404,
+          detail: 'worker w9 is not known',
+          instance: '/workers/w9',
+          code: 'worker_not_found',
+        },
+      ],
+    },
   ),
 )
 export type Problem = Static<typeof Problem>

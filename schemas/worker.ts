@@ -1,5 +1,5 @@
 import { type Static, Type } from 'typebox'
-import { Manifest, WorkerId } from './manifest.ts'
+import { MANIFEST_EXAMPLE, Manifest, WorkerId } from './manifest.ts'
 import { named, nullable, openEnum, ref, refAsText, Time } from './references.ts'
 
 export const WORKER_STATUSES = ['pending', 'running', 'killing', 'killed', 'exited', 'failed'] as const
@@ -42,6 +42,23 @@ export const EffectiveResourceSpec = named(
 )
 export type EffectiveResourceSpec = Static<typeof EffectiveResourceSpec>
 
+const RECORD_EXAMPLE = {
+  manifest: MANIFEST_EXAMPLE,
+  resources: {
+    cpu_limit: 0.5,
+    memory_limit_mb: 256,
+    network_policy: { allow_controller: true, allow_external: false },
+  },
+  status: 'running',
+  started_at: '2026-01-06T09:30:00.321Z',
+  kill_requested_at: null,
+  finished_at: null,
+  removed_at: null,
+  reason: null,
+  cause: null,
+  exit_code: null,
+}
+
 export const ContainerRecord = named(
   'ContainerRecord',
   Type.Object(
@@ -60,7 +77,7 @@ export const ContainerRecord = named(
       cause: nullable(openEnum(CAUSES, { description: 'Why it ended; null while it lives.' })),
       exit_code: nullable(Type.Integer({ description: 'Null for what was killed.' })),
     },
-    { description: 'What is known of one worker. Expect new members.' },
+    { description: 'What is known of one worker. Expect new members.', examples: [RECORD_EXAMPLE] },
   ),
 )
 
@@ -73,7 +90,10 @@ export const WorkerPage = named(
         Type.String({ description: 'Only null is the end: a page may be short, even empty.' }),
       ),
     },
-    { description: 'Workers in the order in which their launches were accepted.' },
+    {
+      description: 'Workers in the order in which their launches were accepted.',
+      examples: [{ items: [RECORD_EXAMPLE], next_cursor: null }],
+    },
   ),
 )
 

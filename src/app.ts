@@ -15,6 +15,7 @@ import { connectionRefusals, refuseConnection } from './plugins/connections.ts'
 import { jsonBody } from './plugins/json-body.ts'
 import { Metrics } from './plugins/metrics.ts'
 import { openapi } from './plugins/openapi.ts'
+import { decodableUrl } from './plugins/path.ts'
 import { problems, refuseEarly } from './plugins/problems.ts'
 import { parseQuery } from './plugins/query.ts'
 import { requestIdOf } from './plugins/request-id.ts'
@@ -94,6 +95,7 @@ function serverOptions(config: Config) {
     logController: new LogController({ disableRequestLogging: true }),
     childLoggerFactory: (parent: FastifyBaseLogger) => parent,
     genReqId: requestIdOf,
+    rewriteUrl: decodableUrl,
     frameworkErrors: refuseEarly,
     clientErrorHandler: refuseConnection,
     http: {

@@ -68,7 +68,7 @@ export const ConfigSchema = Type.Object({
   ),
   RUNTIME_TIMEOUT_MS: milliseconds(10_000, 'How long any other call to the runtime may take'),
   REQUEST_TIMEOUT_MS: milliseconds(10_000, 'How long a client may take to send its request'),
-  SHUTDOWN_GRACE_MS: milliseconds(10_000, 'How long requests in flight may take to end after SIGTERM'),
+  SHUTDOWN_GRACE_MS: milliseconds(8_000, 'How long requests in flight may take to end after SIGTERM'),
   ON_SHUTDOWN: Type.Enum(['keep', 'kill'], {
     default: 'keep',
     description: 'Whether workers outlive this process; `kill` ends with exit code 1 unless all are dead',

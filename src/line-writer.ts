@@ -169,8 +169,6 @@ export class LineWriter {
   }
 
   #seal(): void {
-    clearTimeout(this.#linger)
-    this.#linger = undefined
     if (this.#lines === 0) return
     const bytes = Buffer.from(this.#text)
     this.#chunks.push({ bytes, lines: this.#lines, begun: false })
@@ -180,11 +178,14 @@ export class LineWriter {
   }
 
   #start(): void {
-    this.#seal()
+    clearTimeout(this.#linger)
+    this.#linger = undefined
+    if (this.#text.length >= CHUNK_BYTES) this.#seal()
     if (!this.#busy) this.#next()
   }
 
   #next(): void {
+    if (this.#chunks.length === 0) this.#seal()
     const chunk = this.#chunks[0]
     this.#busy = chunk !== undefined
     if (chunk === undefined) {

@@ -7,6 +7,9 @@ import { canonicalJson } from './json-text.ts'
 /** Past these a hostile body would be answered with more text than it is worth. */
 const MAX_MISTAKES = 1000
 
+/** It is kept as it is spelt, in each event of an enforcement too. */
+const MAX_CPU_LIMIT_LENGTH = 100
+
 /** A manifest that was found well-formed: the text that came, and of its members what the core decides by. */
 export interface AcceptedManifest {
   readonly text: string
@@ -48,11 +51,13 @@ function ruleMistakes(body: JsonBody): Mistake[] {
       mistake(pointer, `must be an integer written as digits, not ${spelling.slice(0, 40)}`)
     }
   }
+  const cpuLimit = body.outline.numbers.get('/resources/cpu_limit') ?? ''
+  if (cpuLimit.length > MAX_CPU_LIMIT_LENGTH) {
+    mistake('/resources/cpu_limit', `must be at most ${MAX_CPU_LIMIT_LENGTH} characters long`)
+  }
   const worker = memberOf(body.value, 'worker_id')
   const parent = memberOf(body.value, 'parent_id')
   const depth = memberOf(body.value, 'depth')
-  if (worker === 'None') mistake('/worker_id', 'must not be None: the controller signs a missing parent so')
-  if (parent === 'None') mistake('/parent_id', 'must not be None: a missing parent is null')
   if (typeof parent === 'string' && parent === worker) mistake('/parent_id', 'must not be the worker itself')
   if (parent === null && typeof depth === 'number' && depth > 0) {
     mistake('/depth', 'must be 0 where parent_id is null')

@@ -38,10 +38,14 @@ export class Deaths {
   readonly #parts: Parts
   readonly #means: { driver: SandboxDriver; settings: Settings; deadline: SharedDeadline }
   readonly #pursuits = new Map<SandboxId, Pursuit>()
+  /** Those of strays that are not dead yet, by name. */
+  readonly #strays = new Map<string, Set<Pursuit>>()
   /** Who came upon a failed launch that was still being cleaned up: their kill is confirmed with it. */
   readonly #joined = new Map<SandboxId, Sentence>()
   /** Of failed launches: settles when the first attempt to remove what was left is over. */
   readonly #cleanups = new WeakMap<WorkerRecord, Promise<void>>()
+  readonly #notes = new Set<Set<SandboxId>>()
+  #closed = false
 
   constructor(parts: Parts) {
     const { driver, settings } = parts
@@ -61,10 +65,7 @@ export class Deaths {
     record.killRequestedAt = Date.now()
     record.cause = sentence.cause
     record.reason = sentence.reason
-    const { activity } = record
-    record.activity = null
-    activity?.interrupt()
-    const pursuit = new Pursuit(record.sandbox, this.#means, {
+    const pursuit = this.#pursue(record.sandbox, {
       onConfirmed: () => this.#confirmed(record, sentence),
       onUnconfirmed: (code) => {
         const { cause, reason } = sentence
@@ -75,7 +76,9 @@ export class Deaths {
         )
       },
     })
-    this.#pursuits.set(record.sandbox, pursuit)
+    const { activity } = record
+    record.activity = null
+    activity?.interrupt()
     return pursuit
   }
 
@@ -89,9 +92,10 @@ export class Deaths {
     const known = this.#pursuits.get(sandbox)
     if (known !== undefined) return known
     const { events } = this.#parts
-    const pursuit = new Pursuit(sandbox, this.#means, {
+    const pursuit = this.#pursue(sandbox, {
       onConfirmed: () => {
-        this.#pursuits.delete(sandbox)
+        this.#forgetStray(name, pursuit)
+        this.#over(sandbox)
         events.append('container_killed', { worker_id: name, reason: reason ?? cause }, caller)
         this.clearAway(sandbox)
       },
@@ -99,8 +103,15 @@ export class Deaths {
         events.append('kill_unconfirmed', { worker_id: name, reason, cause, code }, caller)
       },
     })
-    this.#pursuits.set(sandbox, pursuit)
+    const namesakes = this.#strays.get(name)
+    if (namesakes === undefined) this.#strays.set(name, new Set([pursuit]))
+    else namesakes.add(pursuit)
     return pursuit
+  }
+
+  /** Of what an earlier process left of a worker, and is not dead yet. */
+  straysOf(workerId: string): Pursuit[] {
+    return [...(this.#strays.get(workerId) ?? [])]
   }
 
   /**
@@ -145,7 +156,8 @@ export class Deaths {
 
   /** Takes away a dead sandbox that no record stands for. */
   clearAway(sandbox: SandboxId): void {
-    void this.#parts.removals.add(sandbox, () => {})
+    const { removals } = this.#parts
+    if (!removals.has(sandbox)) void removals.add(sandbox, () => {})
   }
 
   /** Settles when the first attempt to remove what a failed launch left is over. */
@@ -163,7 +175,24 @@ export class Deaths {
     return record.isLive ? (this.#pursuits.get(record.sandbox)?.outcome ?? NOT_YET) : undefined
   }
 
+  /** Whose end becomes known from now on, until `stopNoting`: a list that was asked for before may show them alive. */
+  noteEnds(): Set<SandboxId> {
+    const ended = new Set<SandboxId>()
+    this.#notes.add(ended)
+    return ended
+  }
+
+  stopNoting(ended: Set<SandboxId>): void {
+    this.#notes.delete(ended)
+  }
+
+  /** The end of a sandbox became known that no record stands for. */
+  noteEnd(sandbox: SandboxId): void {
+    for (const ended of this.#notes) ended.add(sandbox)
+  }
+
   close(): void {
+    this.#closed = true
     for (const pursuit of this.#pursuits.values()) pursuit.callOff()
     this.#parts.removals.close()
   }
@@ -183,7 +212,7 @@ export class Deaths {
     const { registry, events, observer } = this.#parts
     const neverRan = sentence.cause === 'launch_failed'
     const told = neverRan ? this.#joined.get(record.sandbox) : sentence
-    this.#pursuits.delete(record.sandbox)
+    this.#over(record.sandbox)
     this.#joined.delete(record.sandbox)
     record.finishedAt = Date.now()
     registry.move(record, neverRan ? 'failed' : 'killed')
@@ -207,9 +236,28 @@ export class Deaths {
     record.cause = cause
     record.exitCode = exit_code
     registry.move(record, 'exited')
+    this.#over(record.sandbox)
     activity?.interrupt()
     events.append('container_exited', { worker_id: record.workerId, exit_code, cause }, NOBODY)
     void this.#remove(record)
+  }
+
+  #pursue(sandbox: SandboxId, listener: ConstructorParameters<typeof Pursuit>[2]): Pursuit {
+    const pursuit = new Pursuit(sandbox, this.#means, listener)
+    if (this.#closed) pursuit.callOff()
+    this.#pursuits.set(sandbox, pursuit)
+    return pursuit
+  }
+
+  #over(sandbox: SandboxId): void {
+    this.#pursuits.delete(sandbox)
+    this.noteEnd(sandbox)
+  }
+
+  #forgetStray(name: string, pursuit: Pursuit): void {
+    const namesakes = this.#strays.get(name)
+    namesakes?.delete(pursuit)
+    if (namesakes?.size === 0) this.#strays.delete(name)
   }
 
   #remove(record: WorkerRecord): Promise<void> {

@@ -31,9 +31,9 @@ class Turn implements Activity {
   }
 
   call<Result>(milliseconds: number, verb: (signal: AbortSignal) => Promise<Result>): Promise<Result> {
+    if (this.#interrupted) throw new Error('the worker ends')
     const call = new BoundedCall(milliseconds, verb)
     this.#call = call
-    if (this.#interrupted) this.interrupt()
     return call.result
   }
 
@@ -72,9 +72,7 @@ export class Enforcement {
   }
 
   async enforce(workerId: string, caller: Caller): Promise<EnforcementReport> {
-    const record = await this.#takeTurn(workerId)
-    const turn = new Turn()
-    record.activity = turn
+    const { record, turn } = await this.#takeTurn(workerId)
     try {
       const finding = await this.#repair(record, turn)
       return await this.#conclude(record, finding, caller)
@@ -86,15 +84,20 @@ export class Enforcement {
     }
   }
 
-  /** The record, running and with nothing under way, for as long as nobody else has a turn. */
-  async #takeTurn(workerId: string): Promise<WorkerRecord> {
+  /** The only turn at a running worker; it has to be ended. */
+  async #takeTurn(workerId: string): Promise<{ record: WorkerRecord; turn: Turn }> {
     for (;;) {
       const record = this.#parts.registry.get(workerId)
       if (record === undefined)
         throw new OrchestratorError('worker_not_found', `worker ${workerId} is not known`)
       if (record.status !== 'running') throw notRunning(record)
-      if (!(record.activity instanceof Turn)) return record
-      await record.activity.over
+      if (record.activity instanceof Turn) {
+        await record.activity.over
+        continue
+      }
+      const turn = new Turn()
+      record.activity = turn
+      return { record, turn }
     }
   }
 

@@ -39,16 +39,17 @@ export class Gate {
   /** `descent`: the worker at its top and all below. */
   closeForCascade(descent: ReadonlySet<string>): void {
     this.#cascades.add(descent)
-    for (const launch of this.#waiting) if (descends(launch, descent)) launch.overtaken = true
   }
 
   openAfterCascade(descent: ReadonlySet<string>): void {
     this.#cascades.delete(descent)
   }
 
-  /** A kill of this worker stops the launch that waits to take its place. */
-  overtake(workerId: string): void {
-    for (const launch of this.#waiting) if (launch.workerId === workerId) launch.overtaken = true
+  /** A kill stops the launches that wait to take the place of a victim, or to come below one that it cascades from. */
+  overtake(victims: ReadonlySet<string>, descent: ReadonlySet<string>): void {
+    for (const launch of this.#waiting) {
+      if (victims.has(launch.workerId) || descends(launch, descent)) launch.overtaken = true
+    }
   }
 
   enter({ worker_id, parent_id }: AcceptedManifest): WaitingLaunch {

@@ -1,18 +1,17 @@
 import { setTimeout as wait } from 'node:timers/promises'
 import type { KillReport } from '../../schemas/kill.ts'
-import type { OwnedSandbox, SandboxDriver } from '../drivers/driver.ts'
+import type { OwnedSandbox, SandboxDriver, SandboxId } from '../drivers/driver.ts'
 import type { CoreLog } from './core-log.ts'
 import type { Deaths, Sentence } from './deaths.ts'
 import type { Caller, EventLog } from './event-log.ts'
 import type { Gate } from './gate.ts'
 import { completeOrThrow, killReport, type Target } from './kill-report.ts'
 import type { Observer } from './observer.ts'
-import { readOwned } from './owned-list.ts'
+import { useOwned } from './owned-list.ts'
 import { Patience } from './patience.ts'
 import type { Pursuit } from './pursuit.ts'
 import type { WorkerRecord } from './record.ts'
 import type { Registry } from './registry.ts'
-import type { SandboxIds } from './sandbox-ids.ts'
 import { pauseAfter, type Settings } from './settings.ts'
 
 interface Parts {
@@ -24,8 +23,9 @@ interface Parts {
   readonly deaths: Deaths
   readonly observer: Observer
   readonly log: CoreLog
-  readonly sandboxIds: SandboxIds
 }
+
+const NOT_READ = 'it was not read after the last kill'
 
 /** One kill-all, from the closing of the gate to the report. */
 class Run {
@@ -33,9 +33,12 @@ class Run {
   readonly #sentence: Sentence
   readonly #victims: readonly WorkerRecord[]
   /** Victims that only the runtime's list showed. */
-  readonly #found = new Map<string, { readonly name: string; readonly pursuit: Pursuit }>()
+  readonly #found = new Map<SandboxId, { readonly name: string; readonly pursuit: Pursuit }>()
+  /** Whose end was told meanwhile: nothing is launched, so each was alive at the beginning, known by then or not. */
+  readonly #ended = new Set<string>()
   readonly #patience: Patience
-  #listTrouble: string | undefined = 'it was not read after the last kill'
+  #isClean = false
+  #lastTrouble = NOT_READ
 
   constructor(parts: Parts, sentence: Sentence) {
     this.#parts = parts
@@ -44,14 +47,17 @@ class Run {
     this.#patience = new Patience(parts.settings.killTimeoutMs)
   }
 
+  /** Undefined where the runtime's own list, read after the last kill, showed nothing alive. */
   get listTrouble(): string | undefined {
-    return this.#listTrouble
+    return this.#isClean ? undefined : this.#lastTrouble
   }
 
   /** Settles when nothing of ours lives, or when the time of one attempt passed without a death. */
   async killEverything(): Promise<void> {
-    const stopListening = this.#parts.events.subscribe(({ name }) => {
-      if (name === 'container_killed' || name === 'container_exited') this.#patience.renew()
+    const stopListening = this.#parts.events.subscribe(({ name, fields }) => {
+      if (name !== 'container_killed' && name !== 'container_exited') return
+      if ('worker_id' in fields) this.#ended.add(fields.worker_id)
+      this.#patience.renew()
     })
     try {
       await Promise.race([this.#untilClean(), this.#patience.exhausted])
@@ -62,41 +68,52 @@ class Run {
   }
 
   report(reason: string, durationMs: number): KillReport {
-    const known = this.#victims.map((record): Target => {
-      return { name: record.workerId, failure: this.#parts.deaths.failureOf(record) }
-    })
-    const strays = [...this.#found.values()].map(
-      ({ name, pursuit }): Target => ({ name, failure: pursuit.outcome }),
-    )
-    const targets = [...known, ...strays]
-    return killReport({ reason, targets, alreadyEnded: [], listTrouble: this.#listTrouble, durationMs })
+    const { deaths } = this.#parts
+    const targets = [
+      ...this.#victims.map(
+        (record): Target => ({ name: record.workerId, failure: deaths.failureOf(record) }),
+      ),
+      ...[...this.#found.values()].map(({ name, pursuit }): Target => ({ name, failure: pursuit.outcome })),
+      ...[...this.#ended].map((name): Target => ({ name, failure: undefined })),
+    ]
+    return killReport({ reason, targets, alreadyEnded: [], listTrouble: this.listTrouble, durationMs })
+  }
+
+  /** The process ends: what is not dead by now is reported so. */
+  giveUp(): void {
+    this.#patience.exhaust()
   }
 
   async #untilClean(): Promise<void> {
-    await Promise.all([this.#killKnown(), this.#killForeign()])
-    let alive: OwnedSandbox[]
-    do {
-      alive = await this.#readAlive()
-      await Promise.all(alive.map((sandbox) => this.#killListed(sandbox)))
-    } while (alive.length > 0 && !this.#patience.isOver)
+    const { registry } = this.#parts
+    const isForeign = ({ sandbox }: OwnedSandbox) => registry.liveInSandbox(sandbox) === undefined
+    await Promise.all([this.#killKnown(), this.#killListed(isForeign)])
+    // What is launched after the answer is not to be killed by a list that comes late.
+    const isOurs = (sandbox: OwnedSandbox) => isForeign(sandbox) || !this.#patience.isOver
+    while (!this.#isClean && !this.#patience.isOver) this.#isClean = (await this.#killListed(isOurs)) === 0
   }
 
   async #killKnown(): Promise<void> {
     const { deaths } = this.#parts
     await deaths.killEach(this.#victims, () => this.#sentence)
-    for (const { sandbox } of this.#victims) await deaths.pursuitOf(sandbox)?.death
+    for (const { sandbox } of this.#victims) await deaths.pursuitOf(sandbox)?.over
   }
 
-  /** Those that no record stands for. One that this process launched may have died since the list was read. */
-  async #killForeign(): Promise<void> {
-    const { registry, sandboxIds } = this.#parts
-    const foreign = (await this.#readAlive()).filter(({ sandbox }) => {
-      return !sandboxIds.issued(sandbox) && registry.liveInSandbox(sandbox) === undefined
-    })
-    await Promise.all(foreign.map((sandbox) => this.#killListed(sandbox)))
+  /**
+   * Kills those that the runtime's own list shows alive. Settles when they are dead, with their number; undefined where
+   * the list could not be read in time.
+   */
+  async #killListed(wanted: (sandbox: OwnedSandbox) => boolean): Promise<number | undefined> {
+    const pursuits = await this.#fromList((list) =>
+      list
+        .filter((sandbox) => sandbox.state !== 'ended' && wanted(sandbox))
+        .map((sandbox) => this.#hunt(sandbox)),
+    )
+    for (const pursuit of pursuits ?? []) await pursuit.over
+    return pursuits?.length
   }
 
-  async #killListed({ sandbox, worker_id }: OwnedSandbox): Promise<void> {
+  #hunt({ sandbox, worker_id }: OwnedSandbox): Pursuit {
     const { registry, deaths } = this.#parts
     const record = registry.liveInSandbox(sandbox)
     const name = worker_id ?? sandbox
@@ -106,27 +123,23 @@ class Run {
         : deaths.condemn(record, this.#sentence)
     this.#found.set(sandbox, { name, pursuit })
     void pursuit.attempt()
-    await pursuit.death
+    return pursuit
   }
 
-  async #readAlive(): Promise<OwnedSandbox[]> {
-    return (await this.#readList()).filter(({ state }) => state !== 'ended')
-  }
-
-  async #readList(): Promise<OwnedSandbox[]> {
-    const { driver, settings, log } = this.#parts
+  async #fromList<Result>(use: (list: readonly OwnedSandbox[]) => Result): Promise<Result | undefined> {
+    const { driver, settings, deaths, log } = this.#parts
     for (let failures = 1; !this.#patience.isOver; failures++) {
       try {
-        const list = await readOwned(driver, settings.runtimeTimeoutMs)
-        this.#listTrouble = undefined
-        return list
+        const result = await useOwned(driver, deaths, settings.runtimeTimeoutMs, use)
+        this.#lastTrouble = NOT_READ
+        return result
       } catch (error) {
-        this.#listTrouble = error instanceof Error ? error.message : String(error)
+        this.#lastTrouble = error instanceof Error ? error.message : String(error)
         log.warn({ err: error }, "the runtime's own list could not be read during a kill-all")
         await wait(pauseAfter(failures, settings))
       }
     }
-    return []
+    return undefined
   }
 }
 
@@ -134,6 +147,7 @@ class Run {
 export class KillAll {
   readonly #parts: Parts
   #running: Promise<KillReport> | undefined
+  #run: Run | undefined
 
   constructor(parts: Parts) {
     this.#parts = parts
@@ -141,19 +155,25 @@ export class KillAll {
 
   /** Joins the one that runs. Rejects with `kill_unconfirmed` and the report where anything may live. */
   run(reason: string, caller: Caller): Promise<KillReport> {
-    this.#running ??= this.#run(reason, caller)
+    this.#running ??= this.#begin(reason, caller)
     return this.#running
   }
 
-  async #run(reason: string, caller: Caller): Promise<KillReport> {
+  close(): void {
+    this.#run?.giveUp()
+  }
+
+  async #begin(reason: string, caller: Caller): Promise<KillReport> {
     const { gate, events, observer } = this.#parts
     const began = performance.now()
     gate.closeForKillAll()
     const run = new Run(this.#parts, { cause: 'kill_all', reason, caller })
+    this.#run = run
     try {
       await run.killEverything()
     } finally {
       this.#running = undefined
+      this.#run = undefined
       gate.openAfterKillAll()
     }
     const durationMs = performance.now() - began

@@ -11,6 +11,7 @@ export interface Target {
 
 export interface KillResult {
   readonly reason: string
+  /** A name that stands here twice is dead where both are. */
   readonly targets: readonly Target[]
   readonly alreadyEnded: readonly string[]
   /** Undefined where the runtime's own list, read after the last kill, is clean, or was not asked for. */
@@ -25,15 +26,14 @@ export function killReport({
   listTrouble,
   durationMs,
 }: KillResult): KillReport {
-  const killed = new Set<string>()
-  const failed: KillReport['failed'] = []
-  for (const { name, failure } of targets) {
-    if (failure === undefined) killed.add(name)
-    else failed.push({ worker_id: name, code: failure.code, detail: failure.detail })
-  }
+  const failures = new Map<string, Failure>()
+  for (const { name, failure } of targets) if (failure !== undefined) failures.set(name, failure)
+  const names = new Set(targets.map(({ name }) => name))
+  const killed = [...names].filter((name) => !failures.has(name))
+  const failed = [...failures].map(([worker_id, { code, detail }]) => ({ worker_id, code, detail }))
   const complete = failed.length === 0 && listTrouble === undefined
   const duration_ms = Math.round(durationMs * 1000) / 1000
-  return { reason, complete, killed: [...killed], already_ended: [...alreadyEnded], failed, duration_ms }
+  return { reason, complete, killed, already_ended: [...alreadyEnded], failed, duration_ms }
 }
 
 /** Hands back a complete report; throws one that is not. */

@@ -34,6 +34,7 @@ export class Kills {
   readonly #parts: Parts
   /** By worker id. */
   readonly #remembered = new Map<string, KillOrder>()
+  #doom: Sentence | undefined
 
   constructor(parts: Parts) {
     this.#parts = parts
@@ -41,20 +42,37 @@ export class Kills {
 
   async kill(order: KillOrder): Promise<KillReport> {
     const began = performance.now()
-    const { gate, registry, lineage } = this.#parts
-    gate.overtake(order.workerId)
+    const { gate, registry, lineage, deaths } = this.#parts
     const named = registry.get(order.workerId)
     const descent = order.cascade ? lineage.descent(order.workerId) : new Set([order.workerId])
     const descendants = order.cascade ? this.#descendantsIn(descent, named) : []
-    if (named === undefined && descendants.length === 0) throw this.#unknown(order)
     const victims = [...(named === undefined ? [] : [named]), ...descendants].filter(({ isLive }) => isLive)
-    await this.#killBehindBarrier(victims, descent, order)
-    const targets = victims.map((record): Target => {
-      return { name: record.workerId, failure: this.#parts.deaths.failureOf(record) }
-    })
-    const alreadyEnded = named === undefined || victims.includes(named) ? [] : [named.workerId]
+    const names = new Set(victims.map(({ workerId }) => workerId)).add(order.workerId)
+    gate.overtake(names, order.cascade ? descent : new Set())
+    const strays = deaths.straysOf(order.workerId)
+    const known = named !== undefined || descendants.length > 0 || strays.length > 0
+    if (!known) throw this.#unknown(order)
+    await Promise.all([
+      this.#killBehindBarrier(victims, descent, order),
+      ...strays.map((pursuit) => pursuit.attempt()),
+    ])
+    const targets = [
+      ...victims.map((record): Target => ({ name: record.workerId, failure: deaths.failureOf(record) })),
+      ...strays.map((pursuit): Target => ({ name: order.workerId, failure: pursuit.outcome })),
+    ]
+    const nothingLived = named !== undefined && !victims.includes(named) && strays.length === 0
+    const alreadyEnded = nothingLived ? [order.workerId] : []
     const durationMs = performance.now() - began
     return completeOrThrow(killReport({ reason: order.reason, targets, alreadyEnded, durationMs }))
+  }
+
+  /** A kill-all came before the runtime's own list was read: whatever the list brings dies, in its name. */
+  rememberKillAll(sentence: Sentence): void {
+    if (!this.#parts.isRecovered()) this.#doom ??= sentence
+  }
+
+  get doom(): Sentence | undefined {
+    return this.#doom
   }
 
   /** Condemns whoever was ordered dead before the runtime's list was read, among those that the list brought. */
@@ -68,6 +86,9 @@ export class Kills {
       }
     }
     this.#remembered.clear()
+    const doom = this.#doom
+    if (doom !== undefined) for (const record of registry.live()) void deaths.kill(record, doom)
+    this.#doom = undefined
   }
 
   async #killBehindBarrier(
@@ -82,8 +103,10 @@ export class Kills {
       return
     }
     const patience = new Patience(settings.killTimeoutMs)
-    const stopListening = this.#parts.events.subscribe(({ name }) => {
-      if (name === 'container_killed') patience.renew()
+    const names = new Set(victims.map(({ workerId }) => workerId))
+    const stopListening = this.#parts.events.subscribe(({ name, fields }) => {
+      const ofVictim = 'worker_id' in fields && names.has(fields.worker_id)
+      if (name === 'container_killed' && ofVictim) patience.renew()
     })
     gate.closeForCascade(descent)
     try {
@@ -122,10 +145,9 @@ export class Kills {
   #remember(order: KillOrder): OrchestratorError {
     const { workerId, reason } = order
     const earlier = this.#remembered.get(workerId)
-    this.#remembered.set(workerId, {
-      ...(earlier ?? order),
-      cascade: order.cascade || (earlier?.cascade ?? false),
-    })
+    const cascade = order.cascade || (earlier?.cascade ?? false)
+    // After a kill-all, everything that is found dies in its name.
+    if (this.#doom === undefined) this.#remembered.set(workerId, { ...(earlier ?? order), cascade })
     const detail = `worker ${workerId} is not known, but the runtime's own list was not read yet: the kill is remembered, and carried out if the worker is found`
     const failure = { code: 'kill_unconfirmed', detail } as const
     const report = killReport({

@@ -6,6 +6,7 @@ import { OrchestratorError } from './errors.ts'
 import type { Caller, EventLog } from './event-log.ts'
 import type { Gate } from './gate.ts'
 import { checkEnforceable } from './limits.ts'
+import type { Pursuit } from './pursuit.ts'
 import { type Activity, WorkerRecord } from './record.ts'
 import type { Registry } from './registry.ts'
 import type { SandboxIds } from './sandbox-ids.ts'
@@ -134,6 +135,7 @@ export class Launches {
     const current = record?.isLive ? record : undefined
     gate.checkKillAll()
     gate.checkCascades(manifest)
+    this.#checkNoStray(manifest)
     if (current !== undefined) this.#checkReplaceable(current, manifest, replace)
     const missing = registry.missingCapacity(manifest.bytes, current)
     if (missing !== undefined) throw new OrchestratorError('capacity_exhausted', missing)
@@ -148,6 +150,15 @@ export class Launches {
     return new OrchestratorError(
       'kill_unconfirmed',
       `worker ${predecessor.workerId} will not die: ${failure.detail}`,
+    )
+  }
+
+  /** Two sandboxes of one worker never live at once, also where an earlier process made the other. */
+  #checkNoStray({ worker_id }: AcceptedManifest): void {
+    if (this.#parts.deaths.straysOf(worker_id).length === 0) return
+    throw new OrchestratorError(
+      'worker_killed',
+      `what the runtime still had of worker ${worker_id} is being killed: launch it again when that is dead`,
     )
   }
 
@@ -213,20 +224,17 @@ export class Launches {
     const refusal = refusalOf(record.workerId, error)
     const pursuit = deaths.condemn(record, { cause: 'launch_failed', reason: null, caller })
     void pursuit.attempt()
-    const answer = await this.#unlessUnconfirmed(pursuit.death, refusal)
+    const answer = await this.#unlessUnconfirmed(pursuit, refusal)
     if (answer === refusal) await deaths.cleanup(record)
     return this.#rejected({ worker_id: record.workerId }, answer, caller)
   }
 
-  async #unlessUnconfirmed(death: Promise<void>, refusal: OrchestratorError): Promise<OrchestratorError> {
-    try {
-      await bounded(this.#parts.settings.killTimeoutMs, () => death)
-      return refusal
-    } catch {
-      // Only the deadline can have passed: whether anything lives is unknown, and that is the news.
-      const message = `${refusal.message}; and what was started is not confirmed dead yet`
-      return new OrchestratorError('kill_unconfirmed', message, { cause: refusal })
-    }
+  async #unlessUnconfirmed(pursuit: Pursuit, refusal: OrchestratorError): Promise<OrchestratorError> {
+    // Only the deadline can reject it: whether anything lives is unknown then, and that is the news.
+    await bounded(this.#parts.settings.killTimeoutMs, () => pursuit.over).catch(() => {})
+    if (pursuit.outcome === undefined) return refusal
+    const message = `${refusal.message}; and what was started is not confirmed dead yet`
+    return new OrchestratorError('kill_unconfirmed', message, { cause: refusal })
   }
 
   /** Tells of the refusal, and hands it back. */

@@ -108,7 +108,7 @@ export class Orchestrator {
 
   killAll(reason?: string, caller: Caller = NOBODY): Promise<KillReport> {
     const words = normalReason(reason)
-    this.#watch.doomUnknown({ cause: 'kill_all', reason: words, caller })
+    this.#kills.rememberKillAll({ cause: 'kill_all', reason: words, caller })
     return this.#killAll.run(words, caller)
   }
 
@@ -150,6 +150,7 @@ export class Orchestrator {
   async close(): Promise<void> {
     this.#watch.close()
     this.#deaths.close()
+    this.#killAll.close()
     await this.#driver.close()
   }
 }

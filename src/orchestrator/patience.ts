@@ -2,17 +2,14 @@
 export class Patience {
   readonly exhausted: Promise<void>
   readonly #timer: NodeJS.Timeout
+  #exhaust = () => {}
   #over = false
 
   constructor(milliseconds: number) {
-    let exhaust = () => {}
     this.exhausted = new Promise((resolve) => {
-      exhaust = resolve
+      this.#exhaust = resolve
     })
-    this.#timer = setTimeout(() => {
-      this.#over = true
-      exhaust()
-    }, milliseconds)
+    this.#timer = setTimeout(() => this.exhaust(), milliseconds)
   }
 
   /** It ran out, or is no longer needed. */
@@ -22,6 +19,11 @@ export class Patience {
 
   renew(): void {
     if (!this.#over) this.#timer.refresh()
+  }
+
+  exhaust(): void {
+    this.stop()
+    this.#exhaust()
   }
 
   stop(): void {

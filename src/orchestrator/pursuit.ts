@@ -47,8 +47,8 @@ export class Pursuit {
   readonly #settings: Settings
   readonly #listener: Listener
   readonly #deadline: SharedDeadline
-  #death: Promise<void> | undefined
-  #settleDeath: () => void = () => {}
+  #over: Promise<void> | undefined
+  #settleOver: () => void = () => {}
   #state: 'hunting' | 'dead' | 'called off' = 'hunting'
   #call: BoundedCall<void> | undefined
   #attempt: Promise<Outcome> | undefined
@@ -65,14 +65,15 @@ export class Pursuit {
     this.#listener = listener
   }
 
-  /** Settles when it is dead, and not before. */
-  get death(): Promise<void> {
-    this.#death ??= this.#isDead()
-      ? Promise.resolve()
-      : new Promise((resolve) => {
-          this.#settleDeath = resolve
-        })
-    return this.#death
+  /** Settles when it is dead, or when the process ends first: `outcome` says which. */
+  get over(): Promise<void> {
+    this.#over ??=
+      this.#state === 'hunting'
+        ? new Promise((resolve) => {
+            this.#settleOver = resolve
+          })
+        : Promise.resolve()
+    return this.#over
   }
 
   /** Why its death is not confirmed yet; undefined: it is. */
@@ -92,7 +93,6 @@ export class Pursuit {
     if (this.#state === 'dead') return
     this.#end('dead')
     this.#listener.onConfirmed()
-    this.#settleDeath()
   }
 
   /** No more attempts: the process ends. */
@@ -104,10 +104,11 @@ export class Pursuit {
     this.#state = state
     clearTimeout(this.#pause)
     this.#call?.interrupt(new CalledOff())
+    this.#settleOver()
   }
 
   async #try(): Promise<Outcome> {
-    if (this.#isDead()) return undefined
+    if (this.#state !== 'hunting') return this.outcome
     try {
       this.#call = this.#deadline.call((signal) => this.#driver.kill(this.#sandbox, signal))
       await this.#call.result

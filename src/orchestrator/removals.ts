@@ -17,6 +17,7 @@ export class Removals {
   readonly #settings: Settings
   readonly #log: CoreLog
   readonly #deadline: SharedDeadline
+  readonly #sandboxes = new Set<SandboxId>()
   readonly #waiting: Removal[] = []
   readonly #pauses = new Set<NodeJS.Timeout>()
   #running = 0
@@ -31,7 +32,13 @@ export class Removals {
 
   /** Settles after the first attempt, whatever came of it; `onRemoved` is called once nothing is left. */
   add(sandbox: SandboxId, onRemoved: () => void): Promise<void> {
+    this.#sandboxes.add(sandbox)
     return new Promise((onTried) => this.#enqueue({ sandbox, onRemoved, onTried, failures: 0 }))
+  }
+
+  /** It is not taken away yet, and will be. */
+  has(sandbox: SandboxId): boolean {
+    return this.#sandboxes.has(sandbox)
   }
 
   close(): void {
@@ -56,6 +63,7 @@ export class Removals {
   async #attempt(removal: Removal): Promise<void> {
     try {
       await this.#deadline.call((signal) => this.#driver.remove(removal.sandbox, signal)).result
+      this.#sandboxes.delete(removal.sandbox)
       removal.onRemoved()
     } catch (error) {
       this.#again(removal, error)

@@ -7,10 +7,9 @@ import type { Deaths, Sentence } from './deaths.ts'
 import { type EventLog, NOBODY } from './event-log.ts'
 import type { Gate } from './gate.ts'
 import type { Kills } from './kills.ts'
-import { readOwned } from './owned-list.ts'
+import { useOwned } from './owned-list.ts'
 import { WorkerRecord } from './record.ts'
 import type { Registry } from './registry.ts'
-import type { SandboxIds } from './sandbox-ids.ts'
 import { pauseAfter, type Settings } from './settings.ts'
 
 /** How often the runtime is asked whether it answers. */
@@ -28,7 +27,6 @@ interface Parts {
   readonly deaths: Deaths
   readonly kills: Kills
   readonly log: CoreLog
-  readonly sandboxIds: SandboxIds
   readonly readManifest: ReadManifest
 }
 
@@ -48,8 +46,6 @@ export class RuntimeWatch {
   readonly #parts: Parts
   readonly #closing = new AbortController()
   #recovered = false
-  /** A kill-all came before the list was read: whatever the list brings dies. */
-  #doom: Sentence | undefined
   #probe: NodeJS.Timeout | undefined
 
   constructor(parts: Parts) {
@@ -69,11 +65,6 @@ export class RuntimeWatch {
     if (!(await firstList)) void this.#reconcileUntilDone()
   }
 
-  /** Whatever is found later was ordered dead. */
-  doomUnknown(sentence: Sentence): void {
-    if (!this.#recovered) this.#doom = sentence
-  }
-
   close(): void {
     clearInterval(this.#probe)
     this.#closing.abort()
@@ -82,9 +73,13 @@ export class RuntimeWatch {
   async #follow(first: AsyncIterable<SandboxExit | 'gap'>): Promise<void> {
     const { driver, settings, log } = this.#parts
     const { signal } = this.#closing
-    let exits = first
+    let exits: AsyncIterable<SandboxExit | 'gap'> | undefined = first
     for (let failures = 0; !signal.aborted; ) {
       try {
+        if (exits === undefined) {
+          exits = driver.exits(signal)
+          await this.#reconcileUntilDone()
+        }
         for await (const exit of exits) {
           failures = 0
           if (exit === 'gap') await this.#reconcileUntilDone()
@@ -95,15 +90,16 @@ export class RuntimeWatch {
       }
       if (signal.aborted) return
       failures++
+      exits = undefined
       await wait(pauseAfter(failures, settings), undefined, { ref: false })
-      exits = driver.exits(signal)
-      await this.#reconcileUntilDone()
     }
   }
 
   #exited(exit: SandboxExit): void {
-    const record = this.#parts.registry.liveInSandbox(exit.sandbox)
-    if (record !== undefined) this.#parts.deaths.ended(record, exit)
+    const { registry, deaths } = this.#parts
+    const record = registry.liveInSandbox(exit.sandbox)
+    if (record !== undefined) deaths.ended(record, exit)
+    else deaths.noteEnd(exit.sandbox)
   }
 
   async #reconcileUntilDone(): Promise<void> {
@@ -117,21 +113,26 @@ export class RuntimeWatch {
   async #reconcile(): Promise<boolean> {
     const { driver, settings, registry, deaths, gate, log } = this.#parts
     const running = registry.live().filter(({ status }) => status === 'running')
-    let list: OwnedSandbox[]
     try {
-      list = await readOwned(driver, settings.runtimeTimeoutMs)
+      await useOwned(driver, deaths, settings.runtimeTimeoutMs, (list) => this.#compare(running, list))
+      return true
     } catch (error) {
       log.warn({ err: error }, "the runtime's own list could not be read")
       gate.runtimeTrouble = `the runtime's own list could not be read: ${messageOf(error)}`
       return false
     }
+  }
+
+  /** `running`: those that ran when the list was asked for. */
+  #compare(running: readonly WorkerRecord[], list: readonly OwnedSandbox[]): void {
+    const { deaths, gate } = this.#parts
+    if (this.#closing.signal.aborted) return
     const shown = new Set(list.map(({ sandbox }) => sandbox))
     for (const record of running) if (!shown.has(record.sandbox)) deaths.lost(record)
     for (const sandbox of list) this.#compareKnown(sandbox)
     this.#takeIn(list.filter(({ sandbox }) => this.#isUnknown(sandbox)))
     gate.runtimeTrouble = undefined
     this.#recovered = true
-    return true
   }
 
   #compareKnown({ sandbox, state, ending }: OwnedSandbox): void {
@@ -140,11 +141,9 @@ export class RuntimeWatch {
     this.#parts.deaths.ended(record, ending ?? { exit_code: null, out_of_memory: false })
   }
 
-  /** One that this process launched and no longer knows has died since the list was read. */
   #isUnknown(sandbox: string): boolean {
-    const { registry, sandboxIds, deaths } = this.#parts
-    if (sandboxIds.issued(sandbox) || registry.liveInSandbox(sandbox) !== undefined) return false
-    return deaths.pursuitOf(sandbox) === undefined
+    const { registry, deaths } = this.#parts
+    return registry.liveInSandbox(sandbox) === undefined && deaths.pursuitOf(sandbox) === undefined
   }
 
   /** Adopts what an earlier process of this service left running, if that can be trusted, and kills the rest. */
@@ -160,12 +159,10 @@ export class RuntimeWatch {
         void deaths
           .condemnStray(
             { sandbox: owned.sandbox, name: owned.worker_id ?? owned.sandbox },
-            this.#doom ?? ORPHANED,
+            kills.doom ?? ORPHANED,
           )
           .attempt()
     }
-    if (this.#doom !== undefined) for (const { record } of adopted) void deaths.kill(record, this.#doom)
-    this.#doom = undefined
     kills.carryOutRemembered()
     for (const { record, startedAt } of adopted)
       if (record.status === 'pending') this.#adopt(record, startedAt)

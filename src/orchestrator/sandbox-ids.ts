@@ -10,9 +10,4 @@ export class SandboxIds {
     this.#count++
     return `${this.#prefix}${this.#count.toString(36)}`
   }
-
-  /** Whether this process gave it. */
-  issued(sandbox: SandboxId): boolean {
-    return sandbox.startsWith(this.#prefix)
-  }
 }

@@ -34,6 +34,8 @@ function detailOf({ keyword, params, message }: ErrorObject): string {
       return 'is not known here: leave it out'
     case 'type':
       return `must be ${TYPE_NAMES[String(params['type'])] ?? `a ${params['type']}`}`
+    case 'not':
+      return 'must not be None: the controller signs a missing parent so'
     case 'format':
       return `must be a time as ${TIMESTAMP}`
     default:

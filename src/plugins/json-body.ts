@@ -22,8 +22,12 @@ export class MalformedBody {
   }
 }
 
+const JSON_ONLY = 'application/json'
+/** Types that no client sends: each names a parser. */
+const ANY_TYPE = 'application/x-any'
 const NONE = 'application/x-none'
 const IGNORED = 'application/x-ignored'
+const NOT_JSON = 'application/x-not-json'
 
 function parse(bytes: Buffer): JsonBody | MalformedBody | undefined {
   if (bytes.length === 0) return undefined
@@ -35,13 +39,24 @@ function parse(bytes: Buffer): JsonBody | MalformedBody | undefined {
   }
 }
 
+const hasBody = ({ headers }: IncomingMessage): boolean =>
+  headers['transfer-encoding'] !== undefined || Number(headers['content-length'] ?? 0) > 0
+
+function parserFor({ raw, routeOptions, is404 }: FastifyRequest): string {
+  // A route that is none says so, whatever was sent to it.
+  const treatment = is404 ? 'ignored' : routeOptions.config.body
+  if (treatment === 'any-type') return ANY_TYPE
+  if (treatment === 'none') return NONE
+  if (treatment === 'ignored') return IGNORED
+  const [mediaType = ''] = (raw.headers['content-type'] ?? '').split(';', 1)
+  return mediaType.trim().toLowerCase() === JSON_ONLY ? JSON_ONLY : NOT_JSON
+}
+
 /** Fastify chooses the parser by this header, and refuses what is no media type before any parser sees it. */
-function chooseParser({ raw, routeOptions }: FastifyRequest): void {
-  const treatment = routeOptions.config.body
-  if (treatment === 'any-type') raw.headers['content-type'] = 'application/json'
-  else if (treatment === 'none') raw.headers['content-type'] = NONE
-  else if (treatment === 'ignored') raw.headers['content-type'] = IGNORED
-  else if (raw.headers['content-length'] === '0') delete raw.headers['content-type']
+function chooseParser(request: FastifyRequest): void {
+  const { raw } = request
+  if (hasBody(raw)) raw.headers['content-type'] = parserFor(request)
+  else delete raw.headers['content-type']
 }
 
 /** Refuses at the first byte: an empty body is none, and only what came shows which it is. */
@@ -69,16 +84,16 @@ export function jsonBody(app: FastifyInstance): void {
     done()
   })
   app.removeAllContentTypeParsers()
-  app.addContentTypeParser('application/json', { parseAs: 'buffer' }, (request, bytes: Buffer, done) => {
-    const coding = request.headers['content-encoding']
-    if (coding === undefined || coding === 'identity') done(null, parse(bytes))
-    else
-      done(
-        new OrchestratorError(
-          'unsupported_media_type',
-          `content-encoding ${coding} is not understood: send it plain`,
-        ),
-      )
+  app.addContentTypeParser(ANY_TYPE, { parseAs: 'buffer' }, (_request, bytes: Buffer, done) => {
+    done(null, parse(bytes))
+  })
+  app.addContentTypeParser(JSON_ONLY, { parseAs: 'buffer' }, (request, bytes: Buffer, done) => {
+    const coding = request.headers['content-encoding'] ?? 'identity'
+    if (bytes.length === 0 || coding.toLowerCase() === 'identity') done(null, parse(bytes))
+    else {
+      const detail = `content-encoding ${coding} is not understood: send it plain`
+      done(new OrchestratorError('unsupported_media_type', detail))
+    }
   })
   app.addContentTypeParser(IGNORED, (_request, payload, done) => {
     payload.resume()
@@ -91,10 +106,12 @@ export function jsonBody(app: FastifyInstance): void {
       () => new OrchestratorError('request_invalid', 'this route takes no body: send none'),
     )
   })
-  app.addContentTypeParser('*', (request, payload, done) => {
-    const type = request.headers['content-type'] ?? 'missing'
-    const refusal = () =>
-      new OrchestratorError('unsupported_media_type', `content-type is ${type}: send application/json`)
-    expectNothing(payload, done, refusal)
+  app.addContentTypeParser(NOT_JSON, (_request, payload, done) => {
+    expectNothing(
+      payload,
+      done,
+      () =>
+        new OrchestratorError('unsupported_media_type', 'the body is not application/json: send it as that'),
+    )
   })
 }

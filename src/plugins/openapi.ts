@@ -1,6 +1,6 @@
 import swagger from '@fastify/swagger'
 import swaggerUi from '@fastify/swagger-ui'
-import type { FastifyInstance } from 'fastify'
+import type { FastifyInstance, FastifyPluginAsync } from 'fastify'
 import { Drift, EnforcementReport, ObservedLimits, Usage } from '../../schemas/enforcement.ts'
 import { Event, EventPage } from '../../schemas/event.ts'
 import { Health, Ready } from '../../schemas/health.ts'
@@ -13,6 +13,7 @@ import {
   EffectiveResourceSpec,
   WorkerPage,
 } from '../../schemas/worker.ts'
+import { SECURITY_HEADERS } from './security-headers.ts'
 
 const COMPONENTS = [
   NetworkPolicy,
@@ -68,9 +69,31 @@ export async function openapi(app: FastifyInstance, version: string): Promise<vo
         typeof json['$id'] === 'string' ? json['$id'] : `schema-${index}`,
     },
   })
+  await app.register(pages)
+}
+
+/** Everything that the pages show comes from here: a containment plane may have no other host to ask. */
+const PAGES_CSP = [
+  "default-src 'none'",
+  "script-src 'self'",
+  "style-src 'self'",
+  "img-src 'self' data:",
+  "connect-src 'self'",
+  "base-uri 'none'",
+  "form-action 'none'",
+  "frame-ancestors 'none'",
+].join('; ')
+
+/** Swagger UI, under `/docs`. */
+const pages: FastifyPluginAsync = async (app) => {
+  app.addHook('onSend', (_request, reply, _payload, done) => {
+    // Its files come with a header of their own.
+    reply.header('cache-control', SECURITY_HEADERS['cache-control'])
+    done()
+  })
   await app.register(swaggerUi, {
     routePrefix: '/docs',
-    staticCSP: true,
+    staticCSP: PAGES_CSP,
     uiConfig: { validatorUrl: null },
   })
 }

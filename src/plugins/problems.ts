@@ -57,7 +57,7 @@ function sendProblem(error: unknown, request: FastifyRequest, reply: FastifyRepl
   }
   if (retryAfter !== undefined) reply.header('retry-after', retryAfter)
   // As a buffer: with a text Fastify would add a charset, which this media type does not have (RFC 9457, section 6.1).
-  const body = Buffer.from(JSON.stringify(problemOf(refusal, request.url)))
+  const body = Buffer.from(JSON.stringify(problemOf(refusal, request.originalUrl)))
   return reply.code(status).type('application/problem+json').send(body)
 }
 
@@ -68,8 +68,9 @@ const allowedMethods = (app: FastifyInstance, path: string): string[] =>
 function refuseRoute(app: FastifyInstance, request: FastifyRequest, reply: FastifyReply): FastifyReply {
   const [path = '/'] = request.url.split('?', 1)
   const allowed = allowedMethods(app, path)
-  if (allowed.length === 0) {
-    const detail = `${instanceOf(request.url)} is no route; GET /openapi.yaml lists them`
+  // Where the method is allowed, the route itself found nothing.
+  if (allowed.length === 0 || allowed.includes(request.method)) {
+    const detail = `${instanceOf(request.originalUrl)} is no route; GET /openapi.yaml lists them`
     return sendProblem(new OrchestratorError('route_not_found', detail), request, reply)
   }
   reply.header('allow', allowed.join(', '))

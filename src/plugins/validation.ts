@@ -59,6 +59,8 @@ function queryMistake({ keyword, instancePath, params, message }: ErrorObject): 
   }
   if (keyword === 'type')
     return { detail: `must be ${EXPECTED[String(params['type'])]}`, pointer: pointer(undefined) }
+  if (keyword === 'enum')
+    return { detail: `must be one of ${params['allowedValues'].join(', ')}`, pointer: pointer(undefined) }
   return { detail: message ?? keyword, pointer: pointer(undefined) }
 }
 

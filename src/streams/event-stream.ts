@@ -21,6 +21,7 @@ class EventStream extends Readable {
   #position: number
   #wanted = false
   #idleSinceHeartbeat = false
+  #scheduled = false
 
   constructor(log: EventLog, position: number, filter: EventFilter) {
     super({ highWaterMark: 64 * 1024 })
@@ -35,31 +36,46 @@ class EventStream extends Readable {
     this.advance()
   }
 
-  /** Hands over what happened since. A reader that fell behind what is kept is cut off: it can resume. */
+  /** Hands over what happened since, a slice a turn: a reader far behind must not make others wait. */
   advance(): void {
-    while (this.#wanted && !this.destroyed) {
-      if (this.#position < this.#log.oldestSeq - 1) {
-        this.destroy()
-        return
-      }
-      const { events, lookedAt } = this.#log.slice(this.#position, EVENTS_AT_ONCE, this.#filter)
-      if (lookedAt === this.#position) return
-      this.#position = lookedAt
-      const text = events
-        .map(({ seq, name, json }) => `id: ${seq}\nevent: ${name}\ndata: ${json}\n\n`)
-        .join('')
-      if (text !== '') this.#wanted = this.push(text)
-    }
+    if (!this.#scheduled && this.#handOver()) this.#advanceLater()
   }
 
   beat(): void {
-    if (this.#wanted) this.push(HEARTBEAT)
+    if (this.#wanted) this.#wanted = this.push(HEARTBEAT)
     else if (this.#idleSinceHeartbeat) this.destroy()
     else this.#idleSinceHeartbeat = true
   }
 
+  /** Ends with what happened so far; at once where the reader does not take it. */
   finish(): void {
-    this.push(null)
+    while (this.#handOver());
+    if (this.#wanted) this.push(null)
+    else this.destroy()
+    this.#wanted = false
+  }
+
+  /** One slice; false where nothing is wanted or there is nothing. Who fell behind what is kept is cut off: it can resume. */
+  #handOver(): boolean {
+    if (!this.#wanted || this.destroyed) return false
+    if (this.#position < this.#log.oldestSeq - 1) {
+      this.destroy()
+      return false
+    }
+    const { events, lookedAt } = this.#log.slice(this.#position, EVENTS_AT_ONCE, this.#filter)
+    if (lookedAt === this.#position) return false
+    this.#position = lookedAt
+    const text = events.map(({ seq, name, json }) => `id: ${seq}\nevent: ${name}\ndata: ${json}\n\n`).join('')
+    if (text !== '') this.#wanted = this.push(text)
+    return true
+  }
+
+  #advanceLater(): void {
+    this.#scheduled = true
+    setImmediate(() => {
+      this.#scheduled = false
+      this.advance()
+    })
   }
 }
 
@@ -70,13 +86,17 @@ export class EventStreams {
   readonly #heartbeat: NodeJS.Timeout
   readonly #stopListening: () => void
   #scheduled = false
+  #closed = false
 
-  constructor(log: EventLog) {
+  constructor(log: EventLog, heartbeatMs = HEARTBEAT_MS) {
     this.#log = log
     this.#stopListening = log.subscribe(() => this.#schedule())
-    this.#heartbeat = setInterval(() => {
-      for (const stream of this.#open) stream.beat()
-    }, HEARTBEAT_MS).unref()
+    this.#heartbeat = setInterval(() => this.beat(), heartbeatMs).unref()
+  }
+
+  /** Streams that are read now. */
+  get size(): number {
+    return this.#open.size
   }
 
   /** Resumes after `after`; without it, starts with what happens next. What is missing is told by a first event `gap`. */
@@ -89,13 +109,20 @@ export class EventStreams {
     if (known > 0 && known < position) {
       stream.push(`event: gap\ndata: ${JSON.stringify({ from: known + 1, to: position })}\n\n`)
     }
-    this.#open.add(stream)
+    if (this.#closed) stream.push(null)
+    else this.#open.add(stream)
     stream.once('close', () => this.#open.delete(stream))
     return stream
   }
 
+  /** Keeps every stream open, and cuts off who took nothing since the last time. */
+  beat(): void {
+    for (const stream of this.#open) stream.beat()
+  }
+
   /** Ends every stream, so that nothing waits for them. */
   close(): void {
+    this.#closed = true
     clearInterval(this.#heartbeat)
     this.#stopListening()
     for (const stream of this.#open) stream.finish()
