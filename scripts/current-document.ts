@@ -1,5 +1,6 @@
 import { buildApp } from '../src/app.ts'
 import { readConfig } from '../src/config.ts'
+import { yamlDocument } from '../src/plugins/openapi.ts'
 
 /** The OpenAPI document of the service as the code has it now, in YAML. */
 export async function currentDocument(): Promise<string> {
@@ -9,7 +10,7 @@ export async function currentDocument(): Promise<string> {
   const app = await buildApp(reading.config)
   try {
     await app.ready()
-    return app.swagger({ yaml: true })
+    return yamlDocument(app)
   } finally {
     await app.close()
   }

@@ -14,7 +14,7 @@ import { readStoredManifest } from './plugins/body-readers.ts'
 import { connectionRefusals, refuseConnection } from './plugins/connections.ts'
 import { jsonBody } from './plugins/json-body.ts'
 import { Metrics } from './plugins/metrics.ts'
-import { openapi } from './plugins/openapi.ts'
+import { openapi, yamlDocument } from './plugins/openapi.ts'
 import { decodableUrl } from './plugins/path.ts'
 import { problems, refuseEarly } from './plugins/problems.ts'
 import { parseQuery } from './plugins/query.ts'
@@ -75,7 +75,7 @@ export async function buildApp(config: Config, { driver, logger }: Parts = {}): 
   await app.register(events, { events: orchestrator.events, streams })
   await app.register(health, { orchestrator, version: VERSION })
   await app.register(metrics, { registry: measurements.registry })
-  await app.register(document)
+  await app.register(document, { yaml: () => yamlDocument(app) })
   return app
 }
 

@@ -1,6 +1,7 @@
-import swagger from '@fastify/swagger'
+import swagger, { type SwaggerTransformObject } from '@fastify/swagger'
 import swaggerUi from '@fastify/swagger-ui'
 import type { FastifyInstance, FastifyPluginAsync } from 'fastify'
+import { stringify } from 'yaml'
 import { Drift, EnforcementReport, ObservedLimits, Usage } from '../../schemas/enforcement.ts'
 import { Event, EventPage } from '../../schemas/event.ts'
 import { Health, Ready } from '../../schemas/health.ts'
@@ -64,6 +65,7 @@ export async function openapi(app: FastifyInstance, version: string): Promise<vo
         { name: 'service', description: 'The service itself' },
       ],
     },
+    transformObject,
     refResolver: {
       buildLocalReference: (json, _baseUri, _fragment, index) =>
         typeof json['$id'] === 'string' ? json['$id'] : `schema-${index}`,
@@ -71,6 +73,18 @@ export async function openapi(app: FastifyInstance, version: string): Promise<vo
   })
   await app.register(pages)
 }
+
+/** The plugin calls every body required; a kill-all's may be missing. */
+const transformObject: SwaggerTransformObject = (document) => {
+  if ('swaggerObject' in document) return document.swaggerObject
+  const body = document.openapiObject.paths?.['/kill-all']?.post?.requestBody
+  if (body !== undefined && 'required' in body) body.required = false
+  return document.openapiObject
+}
+
+/** In YAML, every part written out: not all who read it know aliases. */
+export const yamlDocument = (app: FastifyInstance): string =>
+  stringify(app.swagger(), { aliasDuplicateObjects: false })
 
 /** Everything that the pages show comes from here: a containment plane may have no other host to ask. */
 const PAGES_CSP = [

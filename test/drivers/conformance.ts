@@ -12,7 +12,7 @@ import type {
 } from '../../src/drivers/driver.ts'
 import { assertAbort, collect, type Open, Trial } from './trial.ts'
 
-export type { Open, Subject } from './trial.ts'
+export type { Open } from './trial.ts'
 
 /** One promise of the driver interface. */
 export interface Guarantee {
