@@ -5,6 +5,7 @@ import { EventPageText, EventsHeaders, EventsQuery } from '../schemas/event.ts'
 import { JsonText } from '../schemas/references.ts'
 import { refusals } from '../schemas/refusals.ts'
 import type { EventLog } from '../src/orchestrator/event-log.ts'
+import { isStreamWanted } from '../src/streams/accept.ts'
 import { type EventStreams, resumePoint } from '../src/streams/event-stream.ts'
 
 interface Needs {
@@ -15,13 +16,13 @@ interface Needs {
 /** Text on the wire, written as it is read. */
 const StreamText = Type.Unsafe<Readable | ''>({ type: 'string' })
 
-const isStreamWanted = (accept: string | undefined) =>
-  /(^|,)\s*text\/event-stream\s*(;|,|$)/i.test(accept ?? '')
-
 export const events: FastifyPluginAsyncTypebox<Needs> = async (app, { events: log, streams }) => {
   app.get(
     '/events',
     {
+      links: {
+        200: { next: { operationId: 'listEvents', parameters: { after: '$response.body#/next_after' } } },
+      },
       schema: {
         operationId: 'listEvents',
         summary: 'Read what happened, or follow it with Accept: text/event-stream',

@@ -21,6 +21,14 @@ const ManifestBody = Type.Unsafe<AcceptedManifest>(Type.Ref(Manifest.$id))
 
 const tags = ['workers']
 
+/** What can be done with a worker that was launched. */
+const parameters = { id: '$request.body#/worker_id' }
+const links = {
+  get: { operationId: 'getWorker', parameters },
+  enforce: { operationId: 'enforceResourceBounds', parameters },
+  kill: { operationId: 'killWorker', parameters },
+}
+
 export const workers: FastifyPluginAsyncTypebox<{ orchestrator: Orchestrator }> = async (
   app,
   { orchestrator },
@@ -28,6 +36,7 @@ export const workers: FastifyPluginAsyncTypebox<{ orchestrator: Orchestrator }> 
   app.post(
     '/workers',
     {
+      links: { 200: links, 201: links },
       schema: {
         operationId: 'launchWorker',
         summary: 'Launch a worker, and answer when it runs inside its limits',

@@ -24,6 +24,12 @@ export const Usage = named(
 )
 export type Usage = Static<typeof Usage>
 
+export const LimitValue = named(
+  'LimitValue',
+  Type.Union([Type.Number(), Type.Boolean()], { description: 'The value of one limit.' }),
+)
+export type LimitValue = Static<typeof LimitValue>
+
 export const Drift = named(
   'Drift',
   Type.Object(
@@ -32,8 +38,8 @@ export const Drift = named(
         description: 'Dotted path of the limit.',
         examples: ['network_policy.allow_external'],
       }),
-      expected: Type.Union([Type.Number(), Type.Boolean()]),
-      observed: Type.Union([Type.Number(), Type.Boolean()]),
+      expected: ref(LimitValue),
+      observed: ref(LimitValue),
     },
     { description: 'A limit that differed.' },
   ),

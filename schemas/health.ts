@@ -1,5 +1,13 @@
 import { Type } from 'typebox'
-import { named } from './references.ts'
+import { named, ref } from './references.ts'
+
+export const WorkerCounts = named(
+  'WorkerCounts',
+  Type.Object(
+    { pending: Type.Integer(), running: Type.Integer(), killing: Type.Integer() },
+    { description: 'How many workers live, by status.' },
+  ),
+)
 
 export const Health = named(
   'Health',
@@ -8,7 +16,7 @@ export const Health = named(
       status: Type.String({ description: '`ok` while the process answers.' }),
       version: Type.String(),
       driver: Type.String({ description: 'The runtime behind this service.' }),
-      workers: Type.Object({ pending: Type.Integer(), running: Type.Integer(), killing: Type.Integer() }),
+      workers: ref(WorkerCounts),
     },
     {
       description: 'That the process lives, and what it holds.',
@@ -22,7 +30,7 @@ export const Health = named(
 export const Ready = named(
   'Ready',
   Type.Object(
-    { ready: Type.Literal(true) },
+    { ready: Type.Boolean({ description: 'True: otherwise the answer is a Problem.' }) },
     { description: 'A launch would be accepted now.', examples: [{ ready: true }] },
   ),
 )

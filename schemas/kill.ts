@@ -1,5 +1,5 @@
 import { type Static, Type } from 'typebox'
-import { named } from './references.ts'
+import { named, ref } from './references.ts'
 
 /** The longest reason that is kept, in code points; what is longer is cut. */
 export const MAX_REASON_LENGTH = 256
@@ -8,6 +8,15 @@ const reason = Type.String({
   description: `Why, in the caller's words. Cut at ${MAX_REASON_LENGTH} code points; control characters become spaces; empty or missing is \`unspecified\`.`,
   examples: ['drift'],
 })
+
+export const KillFailure = named(
+  'KillFailure',
+  Type.Object(
+    { worker_id: Type.String(), code: Type.String(), detail: Type.String() },
+    { description: 'A death that is not confirmed, and why.' },
+  ),
+)
+export type KillFailure = Static<typeof KillFailure>
 
 export const KillReport = named(
   'KillReport',
@@ -19,14 +28,9 @@ export const KillReport = named(
         description: 'Alive when the kill began, dead now, whoever killed it.',
       }),
       already_ended: Type.Array(Type.String(), { description: 'Had ended before the kill came.' }),
-      failed: Type.Array(
-        Type.Object({
-          worker_id: Type.String(),
-          code: Type.String(),
-          detail: Type.String(),
-        }),
-        { description: 'Not confirmed dead: each stays `killing` and is tried again until it is.' },
-      ),
+      failed: Type.Array(ref(KillFailure), {
+        description: 'Not confirmed dead: each stays `killing` and is tried again until it is.',
+      }),
       duration_ms: Type.Number({ minimum: 0 }),
     },
     {

@@ -8,23 +8,28 @@ export const WORKER_ID_PATTERN = '^[A-Za-z0-9][A-Za-z0-9_.-]{0,127}$'
 /** The deepest `state_snapshot` that is accepted, in levels; the snapshot itself is the first. */
 export const MAX_STATE_DEPTH = 100
 
-export const WorkerId = Type.String({
+/** The format of a time that is kept as the text that was signed. */
+export const SIGNED_TIME = 'signed-date-time'
+
+const workerId = {
   pattern: WORKER_ID_PATTERN,
   not: { const: 'None' },
   description: 'Names a worker. `None` is refused: the controller signs a missing parent so.',
-  examples: ['w1'],
-})
+}
+
+export const WorkerId = Type.String({ ...workerId, examples: ['w1'] })
 export type WorkerId = Static<typeof WorkerId>
 
 export const NetworkPolicy = named(
   'NetworkPolicy',
   Type.Object(
     {
+      // No `default`: generated clients would add the member to a manifest that came without it.
       allow_controller: Type.Optional(
-        Type.Boolean({ default: true, description: 'May the worker reach its controller?' }),
+        Type.Boolean({ description: 'May the worker reach its controller? True where this is missing.' }),
       ),
       allow_external: Type.Optional(
-        Type.Boolean({ default: false, description: 'May the worker reach the world outside?' }),
+        Type.Boolean({ description: 'May the worker reach the world outside? False where this is missing.' }),
       ),
     },
     { ...closed, description: 'What a worker may reach over the network.' },
@@ -67,12 +72,14 @@ export const Manifest = named(
   Type.Object(
     {
       worker_id: WorkerId,
-      parent_id: nullable(WorkerId),
+      // Without the example: it would name the worker itself.
+      parent_id: nullable(Type.String(workerId)),
       depth: Type.Integer({
         minimum: 0,
         maximum: Number.MAX_SAFE_INTEGER,
         description:
           'Generations from the first worker: 0 goes with `parent_id: null`, and only with it. Digits.',
+        examples: [0],
       }),
       state_snapshot: Type.Unsafe<Record<string, unknown>>({
         type: 'object',
@@ -80,7 +87,8 @@ export const Manifest = named(
         description: `What the worker starts from: any JSON object, at most ${MAX_STATE_DEPTH} levels deep, itself the first.`,
       }),
       issued_at: Type.String({
-        format: 'date-time',
+        // Not `date-time`: generated clients would respell it, and its spelling is signed.
+        format: SIGNED_TIME,
         description:
           'When the controller signed: `YYYY-MM-DDTHH:MM:SS[.fraction](Z|±HH:MM)`, a date that exists, no leap second, upper case.',
         examples: ['2026-01-06T09:30:00.123456+00:00'],

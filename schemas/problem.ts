@@ -69,7 +69,7 @@ export const Problem = named(
     {
       type: Type.String({ format: 'uri', description: 'A URN of the code.' }),
       title: Type.String(),
-      status: Type.Integer(),
+      status: Type.Integer({ minimum: 400, maximum: 599 }),
       detail: Type.String({ description: 'What was wrong, where, and what would be right.' }),
       instance: Type.String({ format: 'uri-reference', description: 'The path that was asked for.' }),
       code: openEnum(Object.keys(KINDS), { description: 'What a program decides by.' }),

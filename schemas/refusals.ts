@@ -16,6 +16,14 @@ const retryAfter = () => ({
   description: 'Seconds after which it may go better.',
 })
 
+const content = () => ({ 'application/problem+json': { schema: ref(Problem) } })
+
+/** So that a client made today reads what a service of tomorrow answers, whatever its status. */
+const later = () => ({
+  description: 'A refusal of a later version: expect new ones.',
+  content: content(),
+})
+
 /** The refusals of a route, for its schema: a Problem a status, which names the codes that share it. */
 export function refusals(...codes: ProblemCode[]) {
   const byStatus = new Map<number, ProblemCode[]>()
@@ -24,7 +32,7 @@ export function refusals(...codes: ProblemCode[]) {
     byStatus.set(status, [...(byStatus.get(status) ?? []), code])
   }
   const responses = [...byStatus].map(([status, shared]) => [status, refusal(shared)] as const)
-  return Object.fromEntries(responses)
+  return { ...Object.fromEntries(responses), default: later() }
 }
 
 function refusal(codes: readonly ProblemCode[]) {
@@ -32,6 +40,6 @@ function refusal(codes: readonly ProblemCode[]) {
   return {
     description: codes.map((code) => `\`${code}\`: ${PROBLEMS[code].title}`).join('. '),
     ...(waitingHelps && { headers: { 'retry-after': retryAfter() } }),
-    content: { 'application/problem+json': { schema: ref(Problem) } },
+    content: content(),
   }
 }

@@ -1,9 +1,10 @@
 import { once } from 'node:events'
 import { connect, type Socket } from 'node:net'
-import { Ajv2020, type ValidateFunction } from 'ajv/dist/2020.js'
+import { Ajv2020, type Options, type ValidateFunction } from 'ajv/dist/2020.js'
 import type { FastifyInstance, InjectOptions } from 'fastify'
 import { pino } from 'pino'
 import type { Test } from 'tap'
+import { SIGNED_TIME } from '../schemas/manifest.ts'
 import { buildApp, type Parts } from '../src/app.ts'
 import { readConfig } from '../src/config.ts'
 import { serializeError } from '../src/log.ts'
@@ -181,8 +182,12 @@ class Document {
   }
 }
 
-const FORMATS = {
+const FORMATS: NonNullable<Options['formats']> = {
+  int32: true,
+  int64: true,
+  double: true,
   'date-time': isTimestamp,
+  [SIGNED_TIME]: isTimestamp,
   uri: (text: string) => URL.canParse(text),
   'uri-reference': (text: string) => /^[!-~]+$/.test(text) && URL.canParse(text, 'http://host/'),
 }

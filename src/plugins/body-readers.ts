@@ -1,6 +1,6 @@
 import { Ajv, type ErrorObject, type ValidateFunction } from 'ajv'
 import { KillAllRequest } from '../../schemas/kill.ts'
-import { Manifest, NetworkPolicy, ResourceSpec } from '../../schemas/manifest.ts'
+import { Manifest, NetworkPolicy, ResourceSpec, SIGNED_TIME } from '../../schemas/manifest.ts'
 import type { Mistake } from '../../schemas/problem.ts'
 import { type JsonBody, parseJsonBody, spellingMistakes } from '../manifest/json-body.ts'
 import { pointerToken } from '../manifest/json-text.ts'
@@ -10,7 +10,7 @@ import { OrchestratorError } from '../orchestrator/errors.ts'
 import { MalformedBody } from './json-body.ts'
 
 /** Nothing is coerced, defaulted or removed, and every mistake is named. */
-const ajv = new Ajv({ allErrors: true, formats: { 'date-time': isTimestamp } })
+const ajv = new Ajv({ allErrors: true, formats: { [SIGNED_TIME]: isTimestamp } })
 ajv.addSchema(NetworkPolicy).addSchema(ResourceSpec)
 const isManifest = ajv.compile<Manifest>(Manifest)
 const isKillAllRequest = ajv.compile<KillAllRequest>(KillAllRequest)

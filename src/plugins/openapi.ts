@@ -2,10 +2,10 @@ import swagger, { type SwaggerTransformObject } from '@fastify/swagger'
 import swaggerUi from '@fastify/swagger-ui'
 import type { FastifyInstance, FastifyPluginAsync } from 'fastify'
 import { stringify } from 'yaml'
-import { Drift, EnforcementReport, ObservedLimits, Usage } from '../../schemas/enforcement.ts'
+import { Drift, EnforcementReport, LimitValue, ObservedLimits, Usage } from '../../schemas/enforcement.ts'
 import { Event, EventPage } from '../../schemas/event.ts'
-import { Health, Ready } from '../../schemas/health.ts'
-import { KillAllRequest, KillReport } from '../../schemas/kill.ts'
+import { Health, Ready, WorkerCounts } from '../../schemas/health.ts'
+import { KillAllRequest, KillFailure, KillReport } from '../../schemas/kill.ts'
 import { Manifest, NetworkPolicy, ResourceSpec } from '../../schemas/manifest.ts'
 import { Mistake, Obstacle, Problem } from '../../schemas/problem.ts'
 import {
@@ -24,10 +24,12 @@ const COMPONENTS = [
   EffectiveResourceSpec,
   ContainerRecord,
   WorkerPage,
+  KillFailure,
   KillReport,
   KillAllRequest,
   ObservedLimits,
   Usage,
+  LimitValue,
   Drift,
   EnforcementReport,
   Event,
@@ -35,6 +37,7 @@ const COMPONENTS = [
   Mistake,
   Obstacle,
   Problem,
+  WorkerCounts,
   Health,
   Ready,
 ]
@@ -77,9 +80,28 @@ export async function openapi(app: FastifyInstance, version: string): Promise<vo
 /** The plugin calls every body required; a kill-all's may be missing. */
 const transformObject: SwaggerTransformObject = (document) => {
   if ('swaggerObject' in document) return document.swaggerObject
-  const body = document.openapiObject.paths?.['/kill-all']?.post?.requestBody
+  // A copy: its parts are what requests are validated by.
+  const openapiObject = structuredClone(document.openapiObject)
+  const body = openapiObject.paths?.['/kill-all']?.post?.requestBody
   if (body !== undefined && 'required' in body) body.required = false
-  return document.openapiObject
+  addNumberFormats(openapiObject)
+  return openapiObject
+}
+
+/** Without them generated clients in Go and Java would take numbers for ones of 32 bits. */
+function addNumberFormats(node: object): void {
+  const { type, maximum } = { type: undefined, maximum: undefined, ...node }
+  const format = numberFormat(type, maximum)
+  if (format !== undefined) Object.assign(node, { format })
+  for (const part of Object.values(node)) {
+    if (typeof part === 'object' && part !== null) addNumberFormats(part)
+  }
+}
+
+function numberFormat(type: unknown, maximum: unknown): string | undefined {
+  if (type === 'number') return 'double'
+  if (type !== 'integer') return undefined
+  return typeof maximum === 'number' && maximum < 2 ** 31 ? 'int32' : 'int64'
 }
 
 /** In YAML, every part written out: not all who read it know aliases. */

@@ -80,7 +80,12 @@ function refuseRoute(app: FastifyInstance, request: FastifyRequest, reply: Fasti
 
 /** Every refusal, the framework's own included, becomes an RFC 9457 problem here. */
 export function problems(app: FastifyInstance): void {
-  app.setErrorHandler(sendProblem)
+  app.setErrorHandler((error, request, reply) =>
+    // Fastify's word on a QUERY without a content type, whether or not there is such a route: there is none.
+    isFastifyError(error) && error.code === 'FST_ERR_ROUTE_MISSING_CONTENT_TYPE'
+      ? refuseRoute(app, request, reply)
+      : sendProblem(error, request, reply),
+  )
   app.setNotFoundHandler((request, reply) => refuseRoute(app, request, reply))
 }
 
