@@ -65,16 +65,18 @@ const hasCurl = await run('sh', ['-c', 'curl --version']).then(
   () => false,
 )
 
-t.test("README's commands print what README shows", { skip: !hasCurl && 'needs curl' }, async (t) => {
-  const reading = readConfig({})
-  if ('mistakes' in reading) throw new Error(reading.mistakes.join())
-  const app = await buildApp(reading.config)
-  t.teardown(() => app.close())
-  const address = (await app.listen({ host: '127.0.0.1', port: 0 })).replace('http://', '')
-  const examples = examplesIn(await textOf('README.md'))
-  t.ok(examples.length > 5, 'there are examples')
-  for (const { command, output } of examples) {
-    const { stdout } = await run('sh', ['-c', command.replaceAll('localhost:3000', address)])
-    t.match(steady(stdout), pattern(output), command)
-  }
-})
+for (const document of ['README.md', 'examples/curl.md']) {
+  t.test(`the commands of ${document} print what it shows`, { skip: !hasCurl && 'needs curl' }, async (t) => {
+    const reading = readConfig({})
+    if ('mistakes' in reading) throw new Error(reading.mistakes.join())
+    const app = await buildApp(reading.config)
+    t.teardown(() => app.close())
+    const address = (await app.listen({ host: '127.0.0.1', port: 0 })).replace('http://', '')
+    const examples = examplesIn(await textOf(document))
+    t.ok(examples.length > 5, 'there are examples')
+    for (const { command, output } of examples) {
+      const { stdout } = await run('sh', ['-c', command.replaceAll('localhost:3000', address)])
+      t.match(steady(stdout), pattern(output), command)
+    }
+  })
+}
