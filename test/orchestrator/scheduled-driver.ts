@@ -27,8 +27,6 @@ export interface Script {
   readonly limits: readonly ('ok' | 'unreachable' | 'refused')[]
 }
 
-const GOES_WELL: Script = { launches: [], kills: [], removals: [], lists: [], exits: [], limits: [] }
-
 /** So many turns of others pass before a slow call fails, unless it is aborted. */
 const SLOW_TURNS = 8
 
