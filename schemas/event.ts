@@ -1,5 +1,5 @@
 import { type Static, Type } from 'typebox'
-import { named, nullable, openEnum, refAsText, Time } from './references.ts'
+import { named, nullable, openEnum, ref, refAsText, Time } from './references.ts'
 import { CAUSES } from './worker.ts'
 
 const worker_id = Type.String()
@@ -78,7 +78,7 @@ export const EventPage = named(
   'EventPage',
   Type.Object(
     {
-      items: Type.Array(Type.Ref(Event.$id)),
+      items: Type.Array(ref(Event)),
       has_more: Type.Boolean(),
       next_after: Type.Integer({ minimum: 0, description: 'The last `seq` looked at: the next `after`.' }),
       oldest_seq: Type.Integer({ minimum: 1, description: 'The oldest event that is kept, or will be.' }),
