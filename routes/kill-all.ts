@@ -15,7 +15,7 @@ export const killAll: FastifyPluginAsyncTypebox<Needs> = async (app, { orchestra
     '/kill-all',
     {
       bodyLimit,
-      config: { body: 'any-type' },
+      config: { body: 'any-type', urgent: true },
       schema: {
         operationId: 'killAll',
         summary: 'Kill every worker, and answer when all are dead',

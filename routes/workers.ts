@@ -19,6 +19,8 @@ import type { Orchestrator } from '../src/orchestrator/orchestrator.ts'
 /** On the wire a Manifest; the handler gets it with the text that was signed. */
 const ManifestBody = Type.Unsafe<AcceptedManifest>(Type.Ref(Manifest.$id))
 
+const Location = Type.String({ description: 'The path of its record.', examples: ['/workers/w1'] })
+
 const tags = ['workers']
 
 /** What can be done with a worker that was launched. */
@@ -46,7 +48,7 @@ export const workers: FastifyPluginAsyncTypebox<{ orchestrator: Orchestrator }> 
         body: ManifestBody,
         response: {
           200: { ...ContainerRecordText, description: 'Exactly this manifest runs already.' },
-          201: { ...ContainerRecordText, description: 'It runs; `Location` is its record.' },
+          201: { ...ContainerRecordText, description: 'It runs.', headers: { location: Location } },
           ...refusals(
             'manifest_invalid',
             'limit_not_enforceable',
@@ -113,7 +115,7 @@ export const workers: FastifyPluginAsyncTypebox<{ orchestrator: Orchestrator }> 
   app.delete(
     '/workers/:id',
     {
-      config: { body: 'ignored' },
+      config: { body: 'ignored', urgent: true },
       schema: {
         operationId: 'killWorker',
         summary: 'Kill a worker at once, and answer when it is dead',

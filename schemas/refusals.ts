@@ -5,6 +5,7 @@ import { ref } from './references.ts'
 const ANY_ROUTE: readonly ProblemCode[] = [
   'request_timeout',
   'uri_too_long',
+  'expectation_failed',
   'headers_too_large',
   'internal_error',
 ]

@@ -16,6 +16,7 @@ import { jsonBody } from './plugins/json-body.ts'
 import { Metrics } from './plugins/metrics.ts'
 import { openapi, yamlDocument } from './plugins/openapi.ts'
 import { decodableUrl } from './plugins/path.ts'
+import { pipelining } from './plugins/pipelining.ts'
 import { problems, refuseEarly } from './plugins/problems.ts'
 import { parseQuery } from './plugins/query.ts'
 import { requestIdOf } from './plugins/request-id.ts'
@@ -58,8 +59,9 @@ export async function buildApp(config: Config, { driver, logger }: Parts = {}): 
 
   problems(app)
   connectionRefusals(app)
+  pipelining(app)
   securityHeaders(app)
-  requestLog(app)
+  requestLog(app, (request) => measurements.requestEnded(request))
   eventLogLines(orchestrator.events, app.log)
   measurements.observe(app, orchestrator)
   jsonBody(app)

@@ -23,7 +23,7 @@ export function parseJsonBody(bytes: Buffer): JsonBody {
   if (!isUtf8(bytes)) throw new SyntaxError('the body is not UTF-8')
   const text = bytes.toString('utf8')
   const value: unknown = JSON.parse(text)
-  return { text, value, bytes: bytes.length, outline: outline(text, MAX_DEPTH) }
+  return { text, value, bytes: bytes.length, outline: outline(text, MAX_DEPTH, 'resources') }
 }
 
 /** Mistakes in how the text is written, which its parsed value no longer shows: depth, and repeated members. */

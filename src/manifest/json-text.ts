@@ -4,7 +4,7 @@ export interface Outline {
   readonly members: number
   /** The members of the outermost object that reach below `maxDepth`; `''` where the text is no object. */
   readonly tooDeep: ReadonlySet<string>
-  /** The spelling of each number in the two outermost objects, by JSON pointer. */
+  /** The spelling of each number in the outermost object and in its member `numbersOf`, by JSON pointer. */
   readonly numbers: ReadonlyMap<string, string>
 }
 
@@ -48,7 +48,7 @@ const stringValue = (literal: string): string =>
   literal.includes('\\') ? String(JSON.parse(literal)) : literal.slice(1, -1)
 
 /** `text` must be well-formed JSON. `maxDepth` counts levels, the outermost value being the first. */
-export function outline(text: string, maxDepth: number): Outline {
+export function outline(text: string, maxDepth: number, numbersOf: string): Outline {
   const numbers = new Map<string, string>()
   const tooDeep = new Set<string>()
   let members = 0
@@ -63,7 +63,7 @@ export function outline(text: string, maxDepth: number): Outline {
       if (text.charCodeAt(next) === COLON) {
         members++
         if (level === 1) outerKey = stringValue(text.slice(at, end))
-        else if (level === 2) innerKey = stringValue(text.slice(at, end))
+        else if (level === 2 && outerKey === numbersOf) innerKey = stringValue(text.slice(at, end))
       }
       at = next
     } else if (code === OPEN_BRACE || code === OPEN_BRACKET) {
@@ -74,7 +74,7 @@ export function outline(text: string, maxDepth: number): Outline {
     } else if (code === CLOSE_BRACE || code === CLOSE_BRACKET) {
       level--
       at++
-    } else if (level <= 2 && isNumberStart(code)) {
+    } else if ((level === 1 || (level === 2 && outerKey === numbersOf)) && isNumberStart(code)) {
       const number = bareWordAt(text, at)
       numbers.set(level === 1 ? `/${outerKey}` : `/${outerKey}/${innerKey}`, number)
       at += number.length

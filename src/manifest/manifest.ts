@@ -5,7 +5,7 @@ import { type JsonBody, spellingMistakes } from './json-body.ts'
 import { canonicalJson } from './json-text.ts'
 
 /** Past these a hostile body would be answered with more text than it is worth. */
-const MAX_MISTAKES = 1000
+const MAX_MISTAKES = 100
 
 /** It is kept as it is spelt, in each event of an enforcement too. */
 const MAX_CPU_LIMIT_LENGTH = 100
@@ -68,7 +68,7 @@ function ruleMistakes(body: JsonBody): Mistake[] {
 }
 
 /** Every mistake once, at most one a place: the schema's word goes first. */
-function distinct(mistakes: readonly Mistake[]): Mistake[] {
+export function distinctMistakes(mistakes: readonly Mistake[]): Mistake[] {
   const byPointer = new Map<string, Mistake>()
   for (const mistake of mistakes) if (!byPointer.has(mistake.pointer)) byPointer.set(mistake.pointer, mistake)
   if (byPointer.size <= MAX_MISTAKES) return [...byPointer.values()]
@@ -80,7 +80,7 @@ function distinct(mistakes: readonly Mistake[]): Mistake[] {
 
 /** Every mistake of a body that is to be a manifest; `shapeMistakes` is what its schema says. */
 export const manifestMistakes = (body: JsonBody, shapeMistakes: readonly Mistake[]): Mistake[] =>
-  distinct([...shapeMistakes, ...spellingMistakes(body), ...ruleMistakes(body)])
+  distinctMistakes([...shapeMistakes, ...spellingMistakes(body), ...ruleMistakes(body)])
 
 /** `manifest` is the body's value; the body has no mistakes. */
 export function acceptedManifest(body: JsonBody, manifest: Manifest): AcceptedManifest {

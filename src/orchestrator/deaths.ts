@@ -217,13 +217,10 @@ export class Deaths {
     record.finishedAt = Date.now()
     registry.move(record, neverRan ? 'failed' : 'killed')
     if (told !== undefined) {
-      events.append(
-        'container_killed',
-        { worker_id: record.workerId, reason: told.reason ?? told.cause },
-        told.caller,
-      )
+      const reason = told.reason ?? told.cause
+      events.append('container_killed', { worker_id: record.workerId, reason }, told.caller)
+      observer.died(told.cause, record.finishedAt - (record.killRequestedAt ?? record.finishedAt))
     }
-    observer.died(sentence.cause, record.finishedAt - (record.killRequestedAt ?? record.finishedAt))
     const removed = this.#remove(record)
     if (neverRan) this.#cleanups.set(record, removed)
   }

@@ -124,8 +124,7 @@ export class Kills {
     const descendants: WorkerRecord[] = []
     for (const id of descent) {
       const record = this.#parts.registry.get(id)
-      if (record === undefined || record === named || record.parentId === null) continue
-      if (descent.has(record.parentId)) descendants.push(record)
+      if (record !== undefined && record !== named) descendants.push(record)
     }
     return descendants
   }

@@ -131,6 +131,7 @@ export class Launches {
   #admit(manifest: AcceptedManifest, replace: boolean): WorkerRecord | undefined {
     const { driver, registry, gate } = this.#parts
     checkEnforceable(manifest, driver.capabilities)
+    this.#checkHoldable(manifest)
     const record = registry.get(manifest.worker_id)
     const current = record?.isLive ? record : undefined
     gate.checkKillAll()
@@ -159,6 +160,16 @@ export class Launches {
     throw new OrchestratorError(
       'worker_killed',
       `what the runtime still had of worker ${worker_id} is being killed: launch it again when that is dead`,
+    )
+  }
+
+  /** No waiting would ever make room for it. */
+  #checkHoldable({ worker_id, bytes }: AcceptedManifest): void {
+    const { maxStateBytes } = this.#parts.settings
+    if (bytes <= maxStateBytes) return
+    throw new OrchestratorError(
+      'body_too_large',
+      `worker ${worker_id}: its manifest is ${bytes} bytes long and MAX_STATE_BYTES is ${maxStateBytes}`,
     )
   }
 

@@ -1,24 +1,31 @@
 import { Timeline } from './timeline.ts'
 
-/** One worker was launched as a child of another. */
-interface Link {
-  readonly child: string
-  readonly parent: string
-  readonly ordinal: number
-  /** A record of that child under that parent is known. */
-  held: boolean
+/** One life of one worker, as its line of descent sees it. */
+class Life {
+  readonly workerId: string
+  parent: Life | undefined
+  readonly children = new Set<Life>()
+  /** Its place among the links, where it has a parent. */
+  ordinal = 0
+  /** A record of it is known; or was, or is still to come. */
+  record: 'expected' | 'known' | 'forgotten' = 'expected'
+
+  constructor(workerId: string) {
+    this.workerId = workerId
+  }
 }
 
 /**
- * Who descends from whom, by worker id, also through parents that have ended and were forgotten: a link is kept while
- * its child has a record or has children of its own. An id that was launched under several parents has a link to each.
+ * Who descends from whom, life by life, also through parents that have ended and were forgotten: a life is kept while it
+ * has a record or children that are kept. A worker that is launched again under another parent begins a new line; the
+ * children of its earlier life stay in the earlier one.
  */
 export class Lineage {
   readonly #limit: number
   readonly #onDropped: (child: string, parent: string) => void
-  readonly #links = new Timeline<Link>()
-  readonly #children = new Map<string, Set<Link>>()
-  readonly #parents = new Map<string, Link | Link[]>()
+  readonly #links = new Timeline<Life>()
+  /** The lives of an id that are kept, the latest last. */
+  readonly #lives = new Map<string, Life[]>()
 
   /** Keeps `limit` links; the oldest is dropped for a new one, and `onDropped` hears of it. */
   constructor(limit: number, onDropped: (child: string, parent: string) => void) {
@@ -26,78 +33,83 @@ export class Lineage {
     this.#onDropped = onDropped
   }
 
+  /** Links between a child and its parent that are kept. */
   get size(): number {
     return this.#links.size
   }
 
-  /** A record of `child` is known from now on. */
-  hold(child: string, parent: string): void {
-    const known = this.#parentLinks(child).find((link) => link.parent === parent)
-    if (known !== undefined) {
-      known.held = true
-      return
-    }
-    this.#add(child, parent)
+  /** A new life of `workerId` has a record from now on. */
+  hold(workerId: string, parentId: string | null): void {
+    const latest = this.#latest(workerId)
+    const life = latest?.record === 'expected' ? latest : this.#begin(workerId)
+    life.record = 'known'
+    if (parentId === null) return
+    const parent = this.#latest(parentId) ?? this.#begin(parentId)
+    life.parent = parent
+    parent.children.add(life)
+    life.ordinal = this.#links.append(life)
     if (this.#links.size > this.#limit) this.#dropOldest()
   }
 
-  /** The record of `child` under `parent` is no longer known. */
-  release(child: string, parent: string): void {
-    const link = this.#parentLinks(child).find((candidate) => candidate.parent === parent)
-    if (link === undefined) return
-    link.held = false
-    this.#letGo(link)
+  /** The record of the latest life of `workerId` but `later` ones is no longer known. */
+  release(workerId: string, later = 0): void {
+    const life = this.#lives.get(workerId)?.at(-1 - later)
+    if (life === undefined) return
+    life.record = 'forgotten'
+    this.#letGo(life)
   }
 
-  /** The worker itself and every id below it. A cycle ends the walk. */
+  /** The worker itself, and every id whose latest life descends from one of its lives. A cycle ends the walk. */
   descent(root: string): Set<string> {
-    const reached = new Set([root])
-    for (const id of reached) for (const link of this.#children.get(id) ?? []) reached.add(link.child)
-    return reached
+    const reached = new Set(this.#lives.get(root))
+    for (const life of reached) for (const child of life.children) reached.add(child)
+    const ids = new Set([root])
+    for (const life of reached) if (this.#latest(life.workerId) === life) ids.add(life.workerId)
+    return ids
   }
 
-  #parentLinks(child: string): readonly Link[] {
-    const links = this.#parents.get(child)
-    if (links === undefined) return []
-    return Array.isArray(links) ? links : [links]
+  #latest(workerId: string): Life | undefined {
+    return this.#lives.get(workerId)?.at(-1)
   }
 
-  #add(child: string, parent: string): void {
-    const draft = { child, parent, ordinal: 0, held: true }
-    const link: Link = Object.assign(draft, { ordinal: this.#links.append(draft) })
-    const siblings = this.#children.get(parent)
-    if (siblings === undefined) this.#children.set(parent, new Set([link]))
-    else siblings.add(link)
-    const others = this.#parentLinks(child)
-    this.#parents.set(child, others.length === 0 ? link : [...others, link])
+  #begin(workerId: string): Life {
+    const life = new Life(workerId)
+    const earlier = this.#lives.get(workerId)
+    if (earlier === undefined) this.#lives.set(workerId, [life])
+    else earlier.push(life)
+    return life
   }
 
-  /** Takes out a link that leads to nothing any more, then those above it that were kept for its sake. */
-  #letGo(first: Link): void {
-    const idle = [first]
-    for (let link = idle.pop(); link !== undefined; link = idle.pop()) {
-      if (link.held || this.#children.has(link.child)) continue
-      this.#remove(link)
-      idle.push(...this.#parentLinks(link.parent))
+  /** Takes out a life that nobody needs any more, then those above it that were kept for its sake. */
+  #letGo(first: Life): void {
+    for (let life: Life | undefined = first; life !== undefined; ) {
+      if (life.record === 'known' || life.children.size > 0) return
+      const { parent }: Life = life
+      this.#unlink(life)
+      this.#remove(life)
+      life = parent
     }
   }
 
-  #remove(link: Link): void {
-    this.#links.delete(link.ordinal)
-    const siblings = this.#children.get(link.parent)
-    siblings?.delete(link)
-    if (siblings?.size === 0) this.#children.delete(link.parent)
-    const others = this.#parentLinks(link.child).filter((other) => other !== link)
-    const [only] = others
-    if (only === undefined) this.#parents.delete(link.child)
-    else this.#parents.set(link.child, others.length === 1 ? only : others)
+  #unlink(life: Life): void {
+    if (life.parent === undefined) return
+    this.#links.delete(life.ordinal)
+    life.parent.children.delete(life)
+    life.parent = undefined
+  }
+
+  #remove(life: Life): void {
+    const lives = this.#lives.get(life.workerId)?.filter((other) => other !== life) ?? []
+    if (lives.length === 0) this.#lives.delete(life.workerId)
+    else this.#lives.set(life.workerId, lives)
   }
 
   #dropOldest(): void {
     const oldest = this.#links.oldest()
-    if (oldest === undefined) return
-    this.#remove(oldest)
-    this.#onDropped(oldest.child, oldest.parent)
-    for (const link of this.#parentLinks(oldest.parent)) this.#letGo(link)
+    const parent = oldest?.parent
+    if (oldest === undefined || parent === undefined) return
+    this.#unlink(oldest)
+    this.#onDropped(oldest.workerId, parent.workerId)
+    this.#letGo(parent)
   }
 }

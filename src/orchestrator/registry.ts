@@ -60,8 +60,8 @@ export class Registry {
   /** Takes in a new record, in the place of an ended one of its id. */
   add(record: WorkerRecord): void {
     const previous = this.#byId.get(record.workerId)
-    if (record.parentId !== null) this.#lineage.hold(record.workerId, record.parentId)
-    if (previous !== undefined) this.#forget(previous, record)
+    this.#lineage.hold(record.workerId, record.parentId)
+    if (previous !== undefined) this.#forget(previous, 1)
     this.#byId.set(record.workerId, record)
     this.#liveBySandbox.set(record.sandbox, record)
     record.acceptedOrdinal = this.#accepted.append(record)
@@ -109,11 +109,11 @@ export class Registry {
     }
   }
 
-  #forget(ended: WorkerRecord, successor?: WorkerRecord): void {
+  /** `laterLives` of the worker have begun since. */
+  #forget(ended: WorkerRecord, laterLives = 0): void {
     this.#accepted.delete(ended.acceptedOrdinal)
     this.#ended.delete(ended.endedOrdinal)
     this.#endedBytes -= ended.manifestBytes
-    const stillHeld = successor?.parentId === ended.parentId
-    if (ended.parentId !== null && !stillHeld) this.#lineage.release(ended.workerId, ended.parentId)
+    this.#lineage.release(ended.workerId, laterLives)
   }
 }

@@ -4,7 +4,12 @@ import { Manifest, NetworkPolicy, ResourceSpec, SIGNED_TIME } from '../../schema
 import type { Mistake } from '../../schemas/problem.ts'
 import { type JsonBody, parseJsonBody, spellingMistakes } from '../manifest/json-body.ts'
 import { pointerToken } from '../manifest/json-text.ts'
-import { type AcceptedManifest, acceptedManifest, manifestMistakes } from '../manifest/manifest.ts'
+import {
+  type AcceptedManifest,
+  acceptedManifest,
+  distinctMistakes,
+  manifestMistakes,
+} from '../manifest/manifest.ts'
 import { isTimestamp } from '../manifest/timestamp.ts'
 import { OrchestratorError } from '../orchestrator/errors.ts'
 import { MalformedBody } from './json-body.ts'
@@ -54,6 +59,29 @@ function pointerOf({ keyword, instancePath, params }: ErrorObject): string {
   return `#${place}${member === undefined ? '' : `/${pointerToken(String(member))}`}`
 }
 
+/** Members of the objects that a schema closes; more than these are not named one by one, which would take its time. */
+const MAX_MEMBERS = 1000
+
+const membersOf = (value: unknown): number =>
+  typeof value === 'object' && value !== null ? Object.keys(value).length : 0
+
+function crowded(value: unknown): Mistake[] {
+  const places = [{ pointer: '#', place: value }]
+  if (typeof value === 'object' && value !== null && 'resources' in value) {
+    const { resources } = value
+    places.push({ pointer: '#/resources', place: resources })
+    if (typeof resources === 'object' && resources !== null && 'network_policy' in resources) {
+      places.push({ pointer: '#/resources/network_policy', place: resources.network_policy })
+    }
+  }
+  return places
+    .filter(({ place }) => membersOf(place) > MAX_MEMBERS)
+    .map(({ pointer, place }) => ({
+      detail: `has ${membersOf(place)} members, most of them not known here`,
+      pointer,
+    }))
+}
+
 /** One mistake a place; the branches of an alternative are told together. */
 function shapeMistakes(validate: ValidateFunction): Mistake[] {
   const details = new Map<string, string[]>()
@@ -86,6 +114,8 @@ export function readManifestBody(body: Body): AcceptedManifest | OrchestratorErr
     return invalidManifest(`the body is not JSON: ${body.detail}`, [{ detail: body.detail, pointer: '#' }])
   }
   const { value } = body
+  const crowds = crowded(value)
+  if (crowds.length > 0) return invalidManifest(summary(crowds), crowds)
   const hasShape = isManifest(value)
   const mistakes = manifestMistakes(body, hasShape ? [] : shapeMistakes(isManifest))
   if (hasShape && mistakes.length === 0) return acceptedManifest(body, value)
@@ -118,8 +148,12 @@ export function readKillAllBody(body: Body): KillAllRequest | OrchestratorError 
     )
   }
   const { value } = body
-  const hasShape = isKillAllRequest(value)
-  const mistakes = [...(hasShape ? [] : shapeMistakes(isKillAllRequest)), ...spellingMistakes(body)]
+  const crowds = crowded(value)
+  const hasShape = crowds.length === 0 && isKillAllRequest(value)
+  const mistakes =
+    crowds.length > 0
+      ? crowds
+      : distinctMistakes([...(hasShape ? [] : shapeMistakes(isKillAllRequest)), ...spellingMistakes(body)])
   if (hasShape && mistakes.length === 0) return value
   return new OrchestratorError('request_invalid', `${summary(mistakes)}; ${KILL_ALL_LINES}`, { mistakes })
 }

@@ -1,6 +1,6 @@
 import { type IncomingMessage, type ServerResponse, STATUS_CODES } from 'node:http'
 import type { Duplex } from 'node:stream'
-import type { FastifyInstance, FastifyReply } from 'fastify'
+import type { FastifyBaseLogger, FastifyInstance, FastifyReply } from 'fastify'
 import { PROBLEMS, type ProblemCode } from '../../schemas/problem.ts'
 import { OrchestratorError } from '../orchestrator/errors.ts'
 import { problemOf } from './problems.ts'
@@ -73,27 +73,40 @@ function connectionCode(error: Error & { code?: string }): ProblemCode {
 }
 
 /** For Fastify's `clientErrorHandler`: what never became a request, or not a whole one. */
-export function refuseConnection(error: Error & { code?: string }, socket: Duplex): void {
+export function refuseConnection(
+  this: FastifyInstance,
+  error: Error & { code?: string },
+  socket: Duplex,
+): void {
   // What goes on coming after the first error is an error each time.
   if (error.code === 'ECONNRESET' || socket.destroyed || refused.has(socket)) return
   refused.add(socket)
   const reply = latest.get(socket)
   const isWhole = reply === undefined || reply.request.raw.complete
   const isAnswered = reply === undefined || reply.raw.writableEnded
-  if (isWhole && isAnswered) sendRefusal(error, socket)
-  else if (isWhole) reply?.raw.once('finish', () => sendRefusal(error, socket))
+  if (isWhole && isAnswered) sendRefusal(this.log, error, socket)
+  else if (isWhole) reply?.raw.once('finish', () => sendRefusal(this.log, error, socket))
   else if (reply?.raw.headersSent) socket.destroy()
-  else sendRefusal(error, socket, reply)
+  else sendRefusal(this.log, error, socket, reply)
 }
 
-function sendRefusal(error: Error & { code?: string }, socket: Duplex, reply?: FastifyReply): void {
+function sendRefusal(
+  log: FastifyBaseLogger,
+  error: Error & { code?: string },
+  socket: Duplex,
+  reply?: FastifyReply,
+): void {
   if (!socket.writable) {
     socket.destroy()
     return
   }
   const code = connectionCode(error)
   const detail = CONNECTION_DETAILS[code] ?? `not an HTTP request that can be understood: ${error.message}`
-  sendRaw(socket, rawProblem(code, detail, reply?.request.raw ?? UNREADABLE, reply?.request.id))
+  const answer = rawProblem(code, detail, reply?.request.raw ?? UNREADABLE, reply?.request.id)
+  // A request that Fastify knows has a line of its own when its connection closes.
+  if (reply === undefined)
+    log.info({ request_id: answer.headers['x-request-id'], status: answer.status, code }, 'request')
+  sendRaw(socket, answer)
 }
 
 function refuseExpectation(request: IncomingMessage, response: ServerResponse): void {

@@ -5,6 +5,7 @@ import type { Cause } from '../../schemas/worker.ts'
 import type { Occurrence } from '../orchestrator/event-log.ts'
 import type { Observer } from '../orchestrator/observer.ts'
 import type { Orchestrator } from '../orchestrator/orchestrator.ts'
+import type { EndedRequest } from './request-log.ts'
 
 const SECONDS = [0.001, 0.005, 0.025, 0.1, 0.25, 1, 2.5, 10, 30]
 const NANOSECONDS = 1e9
@@ -22,7 +23,7 @@ export class Metrics implements Observer {
   })
   readonly #rejected = new Counter({
     name: 'sandbox_launches_rejected_total',
-    help: 'Launches that were refused or failed, by code.',
+    help: 'Launches that were refused before they had a record, or failed to start, by code.',
     labelNames: ['code'],
     registers: [this.registry],
   })
@@ -65,12 +66,10 @@ export class Metrics implements Observer {
       this.#eventLoop.disable()
       done()
     })
-    app.addHook('onResponse', (request, reply, done) => {
-      const route = request.routeOptions.url ?? 'none'
-      const labels = { method: request.method, route, status: reply.statusCode }
-      this.#requestSeconds.observe(labels, reply.elapsedTime / 1000)
-      done()
-    })
+  }
+
+  requestEnded({ method, route, status, seconds }: EndedRequest): void {
+    this.#requestSeconds.observe({ method, route: route ?? 'none', status }, seconds)
   }
 
   #counter(name: string, help: string): Counter {

@@ -1,3 +1,4 @@
+import type { IncomingMessage } from 'node:http'
 import type { FastifyError, FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import { PROBLEMS, type Problem, type ProblemCode } from '../../schemas/problem.ts'
 import { OrchestratorError } from '../orchestrator/errors.ts'
@@ -9,6 +10,8 @@ const FRAMEWORK_CODES: Readonly<Record<string, ProblemCode>> = {
   FST_ERR_CTP_INVALID_MEDIA_TYPE: 'unsupported_media_type',
   FST_ERR_MAX_PARAM_LENGTH: 'uri_too_long',
 }
+
+const TOO_LARGE = 'the body is larger than BODY_LIMIT_BYTES allows: send less, or raise it'
 
 /** A URI reference, whatever the client's path holds. */
 const instanceOf = (url: string): string => {
@@ -23,7 +26,8 @@ const isFastifyError = (error: unknown): error is FastifyError =>
 export function refusalOf(error: unknown): OrchestratorError {
   if (error instanceof OrchestratorError) return error
   if (isFastifyError(error) && error.statusCode !== undefined && error.statusCode < 500) {
-    return new OrchestratorError(FRAMEWORK_CODES[error.code] ?? 'request_invalid', error.message)
+    const code = FRAMEWORK_CODES[error.code] ?? 'request_invalid'
+    return new OrchestratorError(code, code === 'body_too_large' ? TOO_LARGE : error.message)
   }
   return new OrchestratorError(
     'internal_error',
@@ -78,14 +82,32 @@ function refuseRoute(app: FastifyInstance, request: FastifyRequest, reply: Fasti
   return sendProblem(new OrchestratorError('method_not_allowed', detail), request, reply)
 }
 
+/** So much of a body that is too large is taken before its client is cut off. */
+const MAX_DRAINED_BYTES = 16 * 1024 * 1024
+
+/** Whoever still sends when the connection is closed takes it for broken, and never reads why. */
+function drain(request: IncomingMessage): Promise<void> {
+  return new Promise((resolve) => {
+    let taken = 0
+    const take = (chunk: Buffer) => {
+      taken += chunk.length
+      if (taken > MAX_DRAINED_BYTES) resolve()
+    }
+    if (request.complete || request.destroyed) resolve()
+    else request.on('data', take).once('end', resolve).once('close', resolve)
+  })
+}
+
 /** Every refusal, the framework's own included, becomes an RFC 9457 problem here. */
 export function problems(app: FastifyInstance): void {
-  app.setErrorHandler((error, request, reply) =>
+  app.setErrorHandler(async (error, request, reply) => {
     // Fastify's word on a QUERY without a content type, whether or not there is such a route: there is none.
-    isFastifyError(error) && error.code === 'FST_ERR_ROUTE_MISSING_CONTENT_TYPE'
-      ? refuseRoute(app, request, reply)
-      : sendProblem(error, request, reply),
-  )
+    if (isFastifyError(error) && error.code === 'FST_ERR_ROUTE_MISSING_CONTENT_TYPE') {
+      return refuseRoute(app, request, reply)
+    }
+    if (refusalOf(error).code === 'body_too_large') await drain(request.raw)
+    return sendProblem(error, request, reply)
+  })
   app.setNotFoundHandler((request, reply) => refuseRoute(app, request, reply))
 }
 

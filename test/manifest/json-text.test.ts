@@ -54,7 +54,7 @@ t.test('a text is read as JSON.parse reads it', async (t) => {
     const plain = JSON.stringify(value)
     const parsed: unknown = JSON.parse(plain)
     const spaced = JSON.stringify(parsed, null, indent)
-    const { members, tooDeep } = outline(spaced, 10)
+    const { members, tooDeep } = outline(spaced, 10, 'resources')
     return (
       members === countMembers(parsed) &&
       tooDeep.size === 0 &&

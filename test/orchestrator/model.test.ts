@@ -32,16 +32,20 @@ const volleys = fc.array(fc.array(anyCommand, { minLength: 1, maxLength: 3 }), {
   maxLength: 10,
 })
 
-function schedule(
-  scheduler: fc.Scheduler,
-  world: World,
-  list: readonly (readonly Command[])[],
-  isOver = () => false,
-): void {
+function schedule(scheduler: fc.Scheduler, world: World, list: readonly (readonly Command[])[]): void {
   const fire = (volley: readonly Command[]) => async () => {
-    for (const command of volley) if (!isOver()) world.run(command)
+    for (const command of volley) world.run(command)
   }
   scheduler.scheduleSequence(list.map((volley) => ({ label: JSON.stringify(volley), builder: fire(volley) })))
+}
+
+/** The world ends with the work, as if its process was killed. */
+async function within(world: World, work: (world: World) => Promise<void>): Promise<void> {
+  try {
+    await work(world)
+  } finally {
+    await world.close()
+  }
 }
 
 t.test('what the contract promises holds after any interleaving', async () => {
@@ -53,17 +57,14 @@ t.test('what the contract promises holds after any interleaving', async () => {
     async (scheduler, hurried, list, script) => {
       const runtime = new SimulatedRuntime()
       const open = (launched: Launched) => new ScheduledDriver(runtime, scheduler, script, launched)
-      const world = new World(runtime, open, { isExact: !hurried })
-      try {
+      await within(new World(runtime, open, { isExact: !hurried }), async (world) => {
         const started = world.orchestrator.start()
         await settle(scheduler, () => {})
         await started
         schedule(scheduler, world, list)
         await settle(scheduler, () => world.check(), { hurried })
         world.checkSettled()
-      } finally {
-        await world.orchestrator.close()
-      }
+      })
     },
   )
   await fc.assert(property, { ...parameters, numRuns })
@@ -82,27 +83,21 @@ t.test('after a crash at any moment everything is adopted or killed, whatever co
       const runtime = new SimulatedRuntime()
       const openWith = (script: Script) => (launched: Launched) =>
         new ScheduledDriver(runtime, scheduler, script, launched)
-      const first = new World(runtime, openWith(script))
-      const started = first.orchestrator.start()
+      await within(new World(runtime, openWith(script)), async (first) => {
+        const started = first.orchestrator.start()
+        await settle(scheduler, () => {})
+        await started
+        schedule(scheduler, first, list)
+        await settle(scheduler, () => first.check(), { steps })
+      })
       await settle(scheduler, () => {})
-      await started
-      let crashed = false
-      schedule(scheduler, first, list, () => crashed)
-      await settle(scheduler, () => first.check(), { steps })
-      crashed = true
-      await first.orchestrator.close()
-      await settle(scheduler, () => {})
-
-      const second = new World(runtime, openWith(laterScript))
-      try {
+      await within(new World(runtime, openWith(laterScript)), async (second) => {
         const restarted = second.orchestrator.start()
         schedule(scheduler, second, later)
         await settle(scheduler, () => second.check())
         await restarted
         second.checkSettled()
-      } finally {
-        await second.orchestrator.close()
-      }
+      })
     },
   )
   await fc.assert(property, { ...parameters, numRuns })
@@ -139,8 +134,8 @@ t.test('it holds over the simulation with its latencies and its faults', async (
   })
   const property = fc.asyncProperty(volleys, simulation, async (list, simulation) => {
     const runtime = new SimulatedRuntime()
-    const world = new World(runtime, (launched) => telling(openMemoryDriver(simulation, runtime), launched))
-    try {
+    const open = (launched: Launched) => telling(openMemoryDriver(simulation, runtime), launched)
+    await within(new World(runtime, open), async (world) => {
       await world.orchestrator.start()
       for (const volley of list) {
         for (const command of volley) world.run(command)
@@ -149,9 +144,7 @@ t.test('it holds over the simulation with its latencies and its faults', async (
       }
       await world.settled()
       world.checkSettled()
-    } finally {
-      await world.orchestrator.close()
-    }
+    })
   })
   await fc.assert(property, { ...parameters, numRuns: Math.ceil(numRuns / 5) })
 })

@@ -122,6 +122,7 @@ export class World {
   readonly #underWay = new Set<Promise<unknown>>()
   readonly #violations: unknown[] = []
   #clock = 0
+  #isOver = false
 
   /** `isExact`: whoever is to be answered is, before anything else happens. */
   constructor(
@@ -142,7 +143,14 @@ export class World {
     })
   }
 
+  /** Nothing is asked for any more. */
+  async close(): Promise<void> {
+    this.#isOver = true
+    await this.orchestrator.close()
+  }
+
   run(command: Command): void {
+    if (this.#isOver) return
     const request = this.#request(command)
     this.requests.push(request)
     const work = this.#current.run(request, () => this.#ask(command, request))
@@ -211,7 +219,7 @@ export class World {
         return
       }
       case 'kill': {
-        const options = { reason: `kill ${request.began}`, cascade: command.cascade }
+        const options = { reason: `"kill" \\ ${request.began}`, cascade: command.cascade }
         request.report = await orchestrator.kill(workerAt(command.worker), options)
         return
       }
@@ -410,19 +418,28 @@ export class World {
     }
   }
 
+  /** Pages of every size show the same, each record once and as it stands, and none throws. */
   #checkReads(): void {
-    for (const query of [
-      { limit: 2 },
-      { limit: 100, status: 'running' as const },
-      { limit: 100, parentId: 'a' },
-    ]) {
-      let cursor: string | null | undefined
-      do {
-        const page = this.orchestrator.list({ ...query, cursor: cursor ?? undefined })
-        for (const item of page.items) JSON.parse(item)
-        cursor = page.nextCursor
-      } while (cursor !== null)
+    const whole = this.orchestrator.list({ limit: 1000 }).items
+    for (const item of whole)
+      assert.equal(this.orchestrator.get(JSON.parse(item).manifest.worker_id).toJson(), item)
+    for (const limit of [1, 2]) assert.deepEqual(this.#pages(limit, whole.length), whole)
+    for (const filter of [{ status: 'running' as const }, { parentId: 'a' }]) {
+      for (const item of this.orchestrator.list({ limit: 1000, ...filter }).items)
+        assert(whole.includes(item))
     }
+  }
+
+  #pages(limit: number, atMost: number): string[] {
+    const items: string[] = []
+    let cursor: string | undefined
+    for (let page = 0; page <= atMost; page++) {
+      const { items: more, nextCursor } = this.orchestrator.list({ limit, cursor })
+      items.push(...more)
+      if (nextCursor === null) return items
+      cursor = nextCursor
+    }
+    assert.fail('the pages do not end')
   }
 
   #runningRecords(): WorkerRecord[] {

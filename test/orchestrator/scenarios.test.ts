@@ -611,7 +611,7 @@ t.test('kill-all', async (t) => {
     stage.driver.list = () => [{ ...shown, started_at: null, ending: null }]
     delete stage.driver.failing.owned
     late.release()
-    await stage.orchestrator.enforce('a')
+    await new Promise(setImmediate)
     t.equal(stage.status('a'), 'running')
   })
 
@@ -942,6 +942,65 @@ t.test('enforce', async (t) => {
     t.equal(await code(stage.orchestrator.enforce('x')), 'worker_not_found')
     await stage.orchestrator.kill('a')
     t.equal(await code(stage.orchestrator.enforce('a')), 'worker_not_running')
+  })
+})
+
+t.test('lists', async (t) => {
+  const ids = (items: readonly string[]) => items.map((item) => JSON.parse(item).manifest.worker_id)
+
+  t.test('a page goes on after the last launch seen, whatever ended meanwhile', async (t) => {
+    const stage = await new Stage(t, { retainedRecords: 1 }).start()
+    for (const id of ['a', 'b', 'c', 'd']) await stage.orchestrator.launch(manifest(id))
+    const first = stage.orchestrator.list({ limit: 2 })
+    t.strictSame(ids(first.items), ['a', 'b'])
+    for (const id of ['a', 'b', 'c']) await stage.orchestrator.kill(id)
+    await stage.orchestrator.launch(other('a'))
+    const rest = stage.orchestrator.list({ limit: 3, cursor: first.nextCursor ?? '' })
+    t.strictSame(ids(rest.items), ['c', 'd', 'a'])
+    t.equal(rest.nextCursor, null)
+    t.strictSame(ids(stage.orchestrator.list({ limit: 9, status: 'running' }).items), ['d', 'a'])
+  })
+
+  t.test('a cursor that was not issued here is refused', async (t) => {
+    const stage = await new Stage(t).start()
+    for (const id of ['a', 'b']) await stage.orchestrator.launch(manifest(id))
+    const { nextCursor } = stage.orchestrator.list({ limit: 1 })
+    const seal = nextCursor?.split('.')[1]
+    for (const cursor of [
+      '',
+      '1',
+      '1.',
+      `2.${seal}`,
+      `01.${seal}`,
+      `${nextCursor}.`,
+      `${nextCursor} `,
+      'x.y',
+    ]) {
+      t.throws(() => stage.orchestrator.list({ limit: 1, cursor }), { code: 'request_invalid' }, cursor)
+    }
+  })
+
+  t.test('a page ends at 4 MiB, and has one item at least', async (t) => {
+    const stage = await new Stage(t).start()
+    const large = (megabytes: number) => ({ state_snapshot: { text: 'x'.repeat(megabytes * 2 ** 20) } })
+    await stage.orchestrator.launch(manifest('a', large(5)))
+    for (const id of ['b', 'c', 'd', 'e']) await stage.orchestrator.launch(manifest(id, large(1)))
+    const first = stage.orchestrator.list({ limit: 9 })
+    t.strictSame(ids(first.items), ['a'])
+    const second = stage.orchestrator.list({ limit: 9, cursor: first.nextCursor ?? '' })
+    t.strictSame(ids(second.items), ['b', 'c', 'd'])
+    t.strictSame(ids(stage.orchestrator.list({ limit: 9, cursor: second.nextCursor ?? '' }).items), ['e'])
+  })
+
+  t.test('a filter that matches nothing looks at 10,000 a page', async (t) => {
+    const stage = await new Stage(t).start()
+    for (let index = 0; index < 10_001; index++) await stage.orchestrator.launch(manifest(`w${index}`))
+    const first = stage.orchestrator.list({ limit: 1, parentId: 'x' })
+    t.match(first, { items: [], nextCursor: String })
+    t.strictSame(stage.orchestrator.list({ limit: 1, parentId: 'x', cursor: first.nextCursor ?? '' }), {
+      items: [],
+      nextCursor: null,
+    })
   })
 })
 

@@ -148,9 +148,9 @@ export class StagedDriver implements SandboxDriver {
 
   /** The list is as old as the call: what is held afterwards is its handing out. */
   async *owned(signal: AbortSignal): AsyncGenerator<OwnedSandbox> {
-    const list = this.list(await collect(this.#inner.owned(signal)))
+    const list = await collect(this.#inner.owned(signal))
     await this.#stage('owned', '', signal)
-    yield* list
+    yield* this.list(list)
   }
 
   exits(signal: AbortSignal): AsyncIterable<SandboxExit | 'gap'> {

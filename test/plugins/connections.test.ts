@@ -1,4 +1,5 @@
 import { once } from 'node:events'
+import { setImmediate } from 'node:timers/promises'
 import t, { type Test } from 'tap'
 import {
   type Answer,
@@ -7,6 +8,7 @@ import {
   manifest,
   RawConnection,
   type RunningApp,
+  recordingLogger,
   runningApp,
 } from '../running-app.ts'
 
@@ -22,6 +24,11 @@ async function told(t: Test, port: number, ...words: (string | Buffer)[]): Promi
   const answers = connection.answers()
   for (const answer of answers) t.strictSame(generalTroubles('GET', answer), [], answer.text.slice(0, 300))
   return answers
+}
+
+/** Sockets get their turn between two looks. */
+async function until(holds: () => Promise<boolean>): Promise<void> {
+  while (!(await holds())) await setImmediate()
 }
 
 async function stillAnswers(t: Test, app: RunningApp, port: number): Promise<void> {
@@ -179,7 +186,7 @@ t.test('what arrives too slowly is 408, and its connection is let go', async (t)
     new Promise<number>((resolve, reject) => {
       app.app.server.getConnections((error, count) => (error ? reject(error) : resolve(count)))
     })
-  while ((await connections()) > 0) await new Promise(setImmediate)
+  while ((await connections()) > 0) await setImmediate()
   t.pass('also where its client never closes')
   await stillAnswers(t, app, port)
 })
@@ -215,7 +222,7 @@ t.test('a body that breaks off does nothing, and one in odd pieces is whole', as
   whole.socket.setNoDelay(true)
   for (const byte of bytes) {
     whole.say(Buffer.from([byte]))
-    await new Promise(setImmediate)
+    await setImmediate()
   }
   await whole.closed()
   t.equal(whole.answers()[0]?.status, 201)
@@ -296,6 +303,67 @@ t.test('pipelined requests are answered in order, each once, and garbage after t
   await stillAnswers(t, app, port)
 })
 
+t.test('one request of a connection at a time, but a kill goes ahead', async (t) => {
+  const app = await runningApp(t, { SIMULATED_LAUNCH_MS: 60_000, LAUNCH_TIMEOUT_MS: 60_000 })
+  const port = await app.listen()
+  const body = JSON.stringify(manifest())
+  const launch = `POST /workers HTTP/1.1\r\n${HOST}content-type: application/json\r\ncontent-length: ${body.length}\r\n\r\n${body}`
+  const connection = new RawConnection(t, port).say(launch)
+  await until(async () => at((await app.get('/health')).body, 'workers', 'pending') === 1)
+  connection.say(`GET /health HTTP/1.1\r\n${HOST}\r\nDELETE /workers/w1 HTTP/1.1\r\n${HOST}${close}\r\n`)
+  await connection.closed()
+  t.strictSame(
+    connection.answers().map(({ status, body }) => [status, at(body, 'code') ?? at(body, 'killed')]),
+    [
+      [409, 'worker_killed'],
+      [200, undefined],
+      [200, ['w1']],
+    ],
+    'the kill ended the launch that was sent before it',
+  )
+})
+
+t.test('a thousand pages that nobody takes are not all made at once', async (t) => {
+  const app = await runningApp(t)
+  const port = await app.listen()
+  for (const worker_id of ['w1', 'w2', 'w3', 'w4']) {
+    await app.launch({ worker_id, state_snapshot: { padding: 'x'.repeat(900_000) } })
+  }
+  const before = process.memoryUsage().rss
+  const reader = new RawConnection(t, port)
+  reader.socket.once('data', () => reader.socket.pause())
+  reader.say(`GET /workers HTTP/1.1\r\n${HOST}\r\n`.repeat(1000))
+  await reader.until('HTTP/1.1 200')
+  for (let turn = 0; turn < 50; turn++) await setImmediate()
+  t.ok(process.memoryUsage().rss - before < 500e6, 'all of them would hold 4 GB')
+  reader.socket.destroy()
+  await stillAnswers(t, app, port)
+})
+
+t.test('every request leaves a line, also one whose client left or that was none', async (t) => {
+  const { logger, lines } = recordingLogger()
+  const app = await runningApp(t, { SIMULATED_LAUNCH_MS: 60_000, LAUNCH_TIMEOUT_MS: 60_000 }, { logger })
+  const port = await app.listen()
+  const line = async (matches: (line: Record<string, unknown>) => boolean) => {
+    await until(async () => lines.some(matches))
+    return lines.find(matches)
+  }
+  const body = JSON.stringify(manifest())
+  const left = new RawConnection(t, port).say(
+    `POST /workers HTTP/1.1\r\n${HOST}x-request-id: left\r\ncontent-type: application/json\r\ncontent-length: ${body.length}\r\n\r\n${body}`,
+  )
+  await until(async () => at((await app.get('/health')).body, 'workers', 'pending') === 1)
+  left.socket.destroy()
+  t.match(await line((each) => each['request_id'] === 'left' && each['msg'] === 'request'), {
+    method: 'POST',
+    route: '/workers',
+    aborted: true,
+  })
+  const [refused] = await told(t, port, 'garbage\r\n\r\n')
+  const id = refused?.headers['x-request-id']
+  t.match(await line((each) => each['request_id'] === id), { status: 400, code: 'request_invalid' })
+})
+
 t.test('garbage on an open stream is not answered into it', async (t) => {
   const app = await runningApp(t)
   const port = await app.listen()
@@ -330,6 +398,6 @@ t.test('connections that break in the middle of an answer hurt nobody', async (t
     await connection.closed()
   }
   await stillAnswers(t, app, port)
-  while (at((await app.get('/workers/w1')).body, 'status') !== 'killed') await new Promise(setImmediate)
+  while (at((await app.get('/workers/w1')).body, 'status') !== 'killed') await setImmediate()
   t.pass('a kill whose caller went away is carried out')
 })
