@@ -125,7 +125,9 @@ export class Deaths {
     const slice = new TimeSlice()
     for (const record of records) {
       if (record.isLive) this.condemn(record, sentenceOf(record))
-      await slice.pause()
+      const turn = slice.pause()
+      // Nobody comes in between before they must be let through.
+      if (turn !== undefined) await turn
     }
     const queue = records.values()
     const lane = async () => {

@@ -46,6 +46,8 @@ export class RuntimeWatch {
   readonly #parts: Parts
   readonly #closing = new AbortController()
   #recovered = false
+  /** The list was asked for, and could not be read since. */
+  #listMissing = true
   #probe: NodeJS.Timeout | undefined
 
   constructor(parts: Parts) {
@@ -119,6 +121,7 @@ export class RuntimeWatch {
     } catch (error) {
       log.warn({ err: error }, "the runtime's own list could not be read")
       gate.runtimeTrouble = `the runtime's own list could not be read: ${messageOf(error)}`
+      this.#listMissing = true
       return false
     }
   }
@@ -132,6 +135,7 @@ export class RuntimeWatch {
     for (const sandbox of list) this.#compareKnown(sandbox)
     this.#takeIn(list.filter(({ sandbox }) => this.#isUnknown(sandbox)))
     gate.runtimeTrouble = undefined
+    this.#listMissing = false
     this.#recovered = true
   }
 
@@ -195,7 +199,7 @@ export class RuntimeWatch {
 
   async #checkReachable(): Promise<void> {
     const { driver, settings, gate, log } = this.#parts
-    if (!this.#recovered) return
+    if (this.#listMissing) return
     try {
       await bounded(settings.runtimeTimeoutMs, (signal) => driver.reachable(signal))
       gate.runtimeTrouble = undefined

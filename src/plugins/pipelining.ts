@@ -15,6 +15,8 @@ const PATIENCE_MS = 30_000
 /** The latest answer of each connection that waits to be taken. */
 const latest = new WeakMap<Duplex, ServerResponse>()
 
+const isRead = (method: string): boolean => method === 'GET' || method === 'HEAD'
+
 const isOver = (response: ServerResponse): boolean => response.writableFinished || response.destroyed
 
 function cutIfNotTaken(response: ServerResponse, patienceMs: number): void {
@@ -35,6 +37,12 @@ export function pipelining(app: FastifyInstance, patienceMs = PATIENCE_MS): void
       if (reply.raw.writableLength > 0) cutIfNotTaken(reply.raw, patienceMs)
     })
     if (earlier === undefined || isOver(earlier) || request.routeOptions.config.urgent === true) done()
-    else earlier.once('close', () => done())
+    else {
+      earlier.once('close', () => {
+        // Whoever left reads nothing more; what was to be done is done all the same.
+        if (socket.destroyed && isRead(request.method)) reply.raw.destroy()
+        else done()
+      })
+    }
   })
 }

@@ -12,7 +12,7 @@ const seed = Number(process.env['FAST_CHECK_SEED'] ?? 20260106)
 const numRuns = Number(process.env['FAST_CHECK_RUNS'] ?? 120)
 
 /** What hangs is a failure; a counterexample is told as small as it has become in that time. */
-const parameters = { seed, timeout: 5000, interruptAfterTimeLimit: 10_000 }
+const parameters = { seed, timeout: 5000, interruptAfterTimeLimit: Math.max(10_000, 100 * numRuns) }
 
 type Launched = (request: LaunchRequest) => void
 
