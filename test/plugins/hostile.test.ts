@@ -646,7 +646,7 @@ t.test('404 and 405 of a route go before everything else', async (t) => {
 })
 
 t.test('the order of refusals of a launch', async (t) => {
-  const app = await runningApp(t, { MAX_WORKERS: 1, SIMULATED_KILL_MS: 40 })
+  const app = await runningApp(t, { MAX_WORKERS: 1, SIMULATED_KILL_MS: 1500 })
   await app.launch()
   const plain = await app.send('POST', '/workers?x=1', {
     body: '{',

@@ -30,7 +30,7 @@ t.test('kill-all: kills whoever lives or starts, and tells of it once', async (t
 })
 
 t.test('kill-all: launches under way are 409, new ones 423, a second one joins', async (t) => {
-  const app = await runningApp(t, { SIMULATED_LAUNCH_MS: 60_000, SIMULATED_KILL_MS: 40 })
+  const app = await runningApp(t, { SIMULATED_LAUNCH_MS: 60_000, SIMULATED_KILL_MS: 1500 })
   const starting = app.launch()
   while ((await app.get('/workers/w1')).status !== 200) await turn()
   const first = app.post('/kill-all?reason=first')

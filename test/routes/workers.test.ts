@@ -401,7 +401,7 @@ t.test('a cascade kills the line of descent, through ended and unknown parents',
 })
 
 t.test('a cascade under way refuses launches below it', async (t) => {
-  const app = await runningApp(t, { SIMULATED_KILL_MS: 50 })
+  const app = await runningApp(t, { SIMULATED_KILL_MS: 1500 })
   await app.launch()
   const kill = app.delete('/workers/w1?cascade=true')
   const refused = await app.launch({ worker_id: 'w2', parent_id: 'w1', depth: 1 })
@@ -413,7 +413,7 @@ t.test('a cascade under way refuses launches below it', async (t) => {
 })
 
 t.test('a replace that a kill overtakes launches nothing', async (t) => {
-  const app = await runningApp(t, { SIMULATED_KILL_MS: 50 })
+  const app = await runningApp(t, { SIMULATED_KILL_MS: 1500 })
   await app.launch()
   const replace = app.launch({ signature: 'other' }, '?replace=true')
   while (at((await app.get('/workers/w1')).body, 'status') !== 'killing') await new Promise(setImmediate)
